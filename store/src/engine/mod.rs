@@ -9,6 +9,7 @@
 //!   directory can be deleted; it is rebuilt from snapshot file and log.
 
 use std::ops::{Bound, ControlFlow};
+use std::path::PathBuf;
 
 use bytes::Bytes;
 
@@ -16,6 +17,14 @@ use crate::Fatal;
 
 pub mod memory;
 pub mod sled;
+
+mod integrity;
+
+#[cfg(test)]
+mod conformance;
+
+pub use memory::MemoryEngine;
+pub use sled::{SledEngine, SledOptions};
 
 /// Rows to insert or replace together.
 #[derive(Debug, Default)]
@@ -36,6 +45,26 @@ pub struct EngineStats {
     pub physical_bytes: u64,
     /// Written since the last flush.
     pub dirty_bytes: u64,
+}
+
+/// Why an engine does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The files fail their checks. Rebuilding them is the cure.
+    #[error("{0}")]
+    Damaged(String),
+    /// The surroundings refuse: no space, no permission, in use. Rebuilding would meet the same.
+    #[error("{operation} {}: {source}", path.display())]
+    Io { operation: &'static str, path: PathBuf, source: std::io::Error },
+}
+
+impl From<OpenError> for Fatal {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Damaged(what) => Self::Engine(what),
+            OpenError::Io { operation, path, source } => Self::Io { operation, path, source },
+        }
+    }
 }
 
 pub trait Engine: Send + Sync + 'static {
@@ -59,4 +88,15 @@ pub trait Reader: Send + Sync {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Fatal>;
     /// Visits rows in ascending key order.
     fn scan(&self, range: (Bound<&[u8]>, Bound<&[u8]>), visit: Visit<'_>) -> Result<(), Fatal>;
+}
+
+/// Whether no key lies between the two bounds.
+fn is_empty_range(range: (Bound<&[u8]>, Bound<&[u8]>)) -> bool {
+    use Bound::{Excluded, Included};
+    match range {
+        (Included(first), Included(last)) => first > last,
+        (Included(first) | Excluded(first), Excluded(end)) => first >= end,
+        (Excluded(before), Included(last)) => before >= last,
+        _ => false,
+    }
 }
