@@ -1,0 +1,163 @@
+//! `etcdserverpb.KV`: ranges, puts, deletes, transactions, compaction.
+
+use std::pin::Pin;
+
+use proto::etcdserverpb::kv_server;
+use proto::etcdserverpb::{
+    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
+    PutResponse, RangeRequest, RangeResponse, RangeStreamResponse, TxnRequest, TxnResponse,
+};
+use proto::internal::command::Op;
+use store::ReadError;
+use store::mvcc::{Response as Answer, Step, check};
+use tonic::{Request, Response, Status};
+
+use super::{Identity, status};
+use crate::replica::Replica;
+
+pub struct Kv {
+    replica: Replica,
+    identity: Identity,
+    max_txn_ops: usize,
+    /// Sizes the chunks of a streamed range.
+    request_bytes_max: usize,
+}
+
+impl Kv {
+    pub fn new(
+        replica: Replica,
+        identity: Identity,
+        max_txn_ops: usize,
+        request_bytes_max: usize,
+    ) -> Self {
+        Self { replica, identity, max_txn_ops, request_bytes_max }
+    }
+
+    async fn propose(&self, op: Op) -> Result<Answer, Status> {
+        let outcome = self.replica.propose(op).await.map_err(status::unavailable)?;
+        outcome.map_err(status::refused)
+    }
+
+    async fn barrier(&self, serializable: bool) -> Result<(), Status> {
+        match serializable {
+            true => Ok(()),
+            false => self.replica.read_barrier().await.map_err(status::unavailable),
+        }
+    }
+
+    async fn read_txn(&self, txn: &TxnRequest) -> Result<TxnResponse, Status> {
+        self.barrier(check::is_serializable(txn)).await?;
+        let mut read = self.replica.store().read_txn(txn).map_err(status::refused)?;
+        run(|| read.step()).await
+    }
+}
+
+/// Runs a read to its end and lets others run between its steps.
+pub(super) async fn run<T>(
+    mut step: impl FnMut() -> Result<Step<T>, ReadError>,
+) -> Result<T, Status> {
+    loop {
+        match step().map_err(status::read_failed)? {
+            Step::Done(result) => return Ok(result),
+            Step::More => tokio::task::yield_now().await,
+        }
+    }
+}
+
+/// The state machine answered another command than was proposed: a bug that must not be served.
+fn mismatch() -> ! {
+    crate::stop::fatal("the state machine answered a different command than was proposed")
+}
+
+type RangeStream =
+    Pin<Box<dyn tokio_stream::Stream<Item = Result<RangeStreamResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl kv_server::Kv for Kv {
+    async fn range(
+        &self,
+        request: Request<RangeRequest>,
+    ) -> Result<Response<RangeResponse>, Status> {
+        let range = request.into_inner();
+        check::range(&range).map_err(status::refused)?;
+        self.barrier(range.serializable).await?;
+        let mut read = self.replica.store().range(&range).map_err(status::refused)?;
+        let mut response: RangeResponse = run(|| read.step()).await?;
+        self.identity.complete(&self.replica, &mut response.header);
+        Ok(Response::new(response))
+    }
+
+    type RangeStreamStream = RangeStream;
+
+    async fn range_stream(
+        &self,
+        request: Request<RangeRequest>,
+    ) -> Result<Response<RangeStream>, Status> {
+        let range = request.into_inner();
+        check::range(&range).map_err(status::refused)?;
+        check::range_stream(&range).map_err(|text| Status::unimplemented(text))?;
+        self.barrier(range.serializable).await?;
+        let mut read = self.replica.store().range_stream(&range).map_err(status::refused)?;
+        let (replica, identity) = (self.replica.clone(), self.identity);
+        let chunk_bytes = self.request_bytes_max;
+        let chunks = std::iter::from_fn(move || {
+            let chunk = read.next_chunk(chunk_bytes).map_err(status::read_failed).transpose()?;
+            Some(chunk.map(|mut response| {
+                if response.header.is_some() {
+                    identity.complete(&replica, &mut response.header);
+                }
+                RangeStreamResponse { range_response: Some(response) }
+            }))
+        });
+        Ok(Response::new(Box::pin(tokio_stream::iter(chunks))))
+    }
+
+    async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
+        let put = request.into_inner();
+        check::put(&put).map_err(status::refused)?;
+        let Answer::Put(mut response) = self.propose(Op::Put(put)).await? else { mismatch() };
+        self.identity.complete(&self.replica, &mut response.header);
+        Ok(Response::new(response))
+    }
+
+    async fn delete_range(
+        &self,
+        request: Request<DeleteRangeRequest>,
+    ) -> Result<Response<DeleteRangeResponse>, Status> {
+        let delete = request.into_inner();
+        check::delete_range(&delete).map_err(status::refused)?;
+        let answer = self.propose(Op::DeleteRange(delete)).await?;
+        let Answer::DeleteRange(mut response) = answer else { mismatch() };
+        self.identity.complete(&self.replica, &mut response.header);
+        Ok(Response::new(response))
+    }
+
+    async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
+        let txn = request.into_inner();
+        check::txn(&txn, self.max_txn_ops).map_err(status::refused)?;
+        let mut response = match check::is_read_only(&txn) {
+            true => self.read_txn(&txn).await?,
+            false => match self.propose(Op::Txn(txn)).await? {
+                Answer::Txn(response) => response,
+                _ => mismatch(),
+            },
+        };
+        self.identity.complete(&self.replica, &mut response.header);
+        Ok(Response::new(response))
+    }
+
+    async fn compact(
+        &self,
+        request: Request<CompactionRequest>,
+    ) -> Result<Response<CompactionResponse>, Status> {
+        let compaction = request.into_inner();
+        let answer = self.propose(Op::Compaction(compaction)).await?;
+        let Answer::Compaction(mut response) = answer else { mismatch() };
+        if compaction.physical {
+            self.replica.wait_compacted(compaction.revision).await.map_err(status::unavailable)?;
+        }
+        self.identity.complete(&self.replica, &mut response.header);
+        Ok(Response::new(response))
+    }
+}
+

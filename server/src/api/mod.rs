@@ -1,0 +1,40 @@
+//! etcd's gRPC services, one a file. Each call is: check, ask the replica or the store, answer.
+//!
+//! What is refused becomes etcd's code and text in [`status`] and nowhere else.
+
+mod cluster;
+mod kv;
+mod maintenance;
+pub mod status;
+
+pub use cluster::Cluster;
+pub use kv::Kv;
+pub use maintenance::Maintenance;
+
+use proto::etcdserverpb::ResponseHeader;
+
+use crate::replica::Replica;
+
+/// Who answers: fills in the ids and the term of a response header.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity {
+    pub cluster_id: u64,
+    pub member_id: u64,
+}
+
+impl Identity {
+    pub fn header(&self, replica: &Replica, revision: i64) -> ResponseHeader {
+        ResponseHeader {
+            cluster_id: self.cluster_id,
+            member_id: self.member_id,
+            revision,
+            raft_term: replica.standing().term,
+        }
+    }
+
+    /// Completes the header that the store made, which holds the revision only.
+    fn complete(&self, replica: &Replica, header: &mut Option<ResponseHeader>) {
+        let revision = header.as_ref().map_or(0, |header| header.revision);
+        *header = Some(self.header(replica, revision));
+    }
+}

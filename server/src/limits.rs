@@ -1,0 +1,51 @@
+//! Every bound of the server that is not an option, with its reason.
+
+use std::time::Duration;
+
+/// Bytes of entries read from the log at a time to apply them.
+pub const APPLY_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of entries in one message to a peer: several fit between two heartbeats on a slow link.
+pub const APPEND_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of proposals waiting for the log. More and clients are told to slow down.
+pub const PROPOSAL_BYTES_MAX: usize = 64 << 20;
+
+/// Committed entries not yet applied. More and clients are told to slow down, as in etcd.
+pub const APPLY_LAG_MAX: u64 = 5000;
+
+/// Rows in memory that a slow checkpoint has not moved yet, as a multiple of the configured
+/// bound. More and clients are told to slow down.
+pub const RECENT_FACTOR_MAX: usize = 4;
+
+/// What a request may exceed `--max-request-bytes` by before it is not even decoded, as in etcd.
+pub const REQUEST_OVERHEAD_BYTES: usize = 512 << 10;
+
+/// A request that waits for consensus gives up after this, plus two election timeouts, as in etcd.
+pub const REQUEST_TIMEOUT_BASE: Duration = Duration::from_secs(5);
+
+/// Clean shutdown: how long open requests may take before connections are cut.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_millis(1000);
+
+/// How long opening the engine may take before it is taken for damaged.
+pub const ENGINE_OPEN_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// A snapshot file is written when the log grew by this since the last one, or by twice the live
+/// bytes, whichever is more.
+pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 64 << 20;
+
+/// Entries kept in the log behind a snapshot for members that are a little late, as in etcd.
+pub const LOG_ENTRIES_KEPT: u64 = 5000;
+
+/// How often the housekeeper looks at sizes and free space. It writes nothing by itself.
+pub const HOUSEKEEPING_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Time for a client to send its request headers over HTTP/1.
+pub const HTTP1_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// HTTP/2 flow control: bytes a client may send ahead on one stream and on one connection.
+pub const H2_STREAM_WINDOW: u32 = 1 << 20;
+pub const H2_CONNECTION_WINDOW: u32 = 2 << 20;
+
+/// Largest header list a client may send.
+pub const H2_HEADER_LIST_BYTES_MAX: u32 = 64 << 10;

@@ -1,0 +1,179 @@
+//! The state machine as openraft drives it: apply what was committed, tell watchers, answer.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures_core::Stream;
+use openraft::alias::{LogIdOf, SnapshotMetaOf, SnapshotOf, StoredMembershipOf};
+use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot, SnapshotMeta};
+use store::LogId;
+use store::mvcc::{Input, RevisionEvents};
+use tokio_stream::StreamExt;
+
+use super::types::{self, Entry, Outcome, Types};
+use crate::replica::{Current, Outboxes};
+use crate::snapshots::Snapshots;
+
+/// A verified snapshot file. Opening it is left to whoever sends or installs it.
+#[derive(Clone, Debug)]
+pub struct SnapshotFile {
+    pub path: PathBuf,
+}
+
+/// Who hears of applied revisions. Called on the apply thread after the store was changed and
+/// before the writers are answered; must not block.
+pub trait Publish: Send + Sync {
+    fn publish(&self, run: Vec<Arc<RevisionEvents>>);
+}
+
+/// The only writer of the store.
+pub struct Machine {
+    current: Arc<Current>,
+    publish: Arc<dyn Publish>,
+    outboxes: Arc<Outboxes>,
+    snapshots: Arc<Snapshots>,
+}
+
+impl Machine {
+    pub fn new(
+        current: Arc<Current>,
+        publish: Arc<dyn Publish>,
+        outboxes: Arc<Outboxes>,
+        snapshots: Arc<Snapshots>,
+    ) -> Self {
+        Self { current, publish, outboxes, snapshots }
+    }
+
+    fn apply_entry(&self, entry: &Entry) -> Result<store::mvcc::Applied, io::Error> {
+        let store = self.current.load();
+        let id = types::log_id(&entry.log_id);
+        let applied = match &entry.payload {
+            EntryPayload::Blank => store.apply(id, Input::Blank),
+            EntryPayload::Normal(proposal) => {
+                let command = proposal.command().map_err(|error| {
+                    let what = format!("log entry {id} is not a command: {error}");
+                    io::Error::new(io::ErrorKind::InvalidData, what)
+                })?;
+                store.apply(id, Input::Command(&command))
+            }
+            EntryPayload::Membership(membership) => {
+                store.apply(id, Input::Membership(&types::membership_message(membership)))
+            }
+        };
+        applied.map_err(io::Error::other)
+    }
+}
+
+/// What one committed run leaves to hand out.
+#[derive(Default)]
+struct Run {
+    events: Vec<Arc<RevisionEvents>>,
+    answers: Vec<(ApplyResponder<Types>, Outcome)>,
+}
+
+/// Entries applied before their watchers and writers hear of it, in a long committed run.
+const RUN_ENTRIES_MAX: usize = 512;
+
+impl RaftStateMachine<Types> for Machine {
+    type SnapshotData = SnapshotFile;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(
+        &mut self,
+    ) -> Result<(Option<LogIdOf<Types>>, StoredMembershipOf<Types>), io::Error> {
+        let store = self.current.load();
+        let membership = types::stored_membership(store.membership());
+        Ok((types::raft_id(store.applied()), membership))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut run = Run::default();
+        while let Some(item) = entries.next().await {
+            let (entry, responder) = item?;
+            let applied = self.apply_entry(&entry)?;
+            run.events.extend(applied.events);
+            run.answers.extend(responder.map(|to| (to, Outcome(applied.outcome))));
+            if run.answers.len() >= RUN_ENTRIES_MAX || run.events.len() >= RUN_ENTRIES_MAX {
+                self.hand_out(std::mem::take(&mut run));
+            }
+        }
+        self.hand_out(run);
+        self.current.notify_applied();
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder { current: self.current.clone(), snapshots: self.snapshots.clone() }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        _meta: &SnapshotMetaOf<Types>,
+        snapshot: SnapshotFile,
+    ) -> Result<(), io::Error> {
+        let store = self.snapshots.install(&snapshot.path).map_err(io::Error::other)?;
+        self.current.replace(store);
+        self.current.notify_applied();
+        Ok(())
+    }
+
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> Result<Option<SnapshotOf<Types, SnapshotFile>>, io::Error> {
+        Ok(self.snapshots.newest().map(|newest| snapshot(&newest)))
+    }
+}
+
+impl Machine {
+    /// Watchers first: whoever sees the answer to a write may expect its event to be on the way.
+    fn hand_out(&self, run: Run) {
+        if !run.events.is_empty() {
+            self.publish.publish(run.events);
+        }
+        for (to, outcome) in run.answers {
+            to.send(outcome);
+        }
+        self.outboxes.flush();
+    }
+}
+
+/// Writes a snapshot file of the state at its moment.
+pub struct Builder {
+    current: Arc<Current>,
+    snapshots: Arc<Snapshots>,
+}
+
+impl RaftSnapshotBuilder<Types> for Builder {
+    type SnapshotData = SnapshotFile;
+
+    async fn build_snapshot(&mut self) -> Result<SnapshotOf<Types, SnapshotFile>, io::Error> {
+        let store = self.current.load();
+        let snapshots = self.snapshots.clone();
+        let built = tokio::task::spawn_blocking(move || snapshots.write(&store));
+        let written = built.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        Ok(snapshot(&written))
+    }
+}
+
+/// A snapshot file and the state it holds.
+#[derive(Clone, Debug)]
+pub struct Written {
+    pub path: PathBuf,
+    pub applied: LogId,
+    pub membership: Option<(LogId, proto::internal::Membership)>,
+}
+
+fn snapshot(written: &Written) -> SnapshotOf<Types, SnapshotFile> {
+    Snapshot {
+        meta: SnapshotMeta {
+            last_log_id: types::raft_id(written.applied),
+            last_membership: types::stored_membership(written.membership.clone()),
+        },
+        snapshot: SnapshotFile { path: written.path.clone() },
+    }
+}

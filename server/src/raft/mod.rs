@@ -1,0 +1,28 @@
+//! Consensus: the only folder that knows openraft.
+//!
+//! ```text
+//!  gRPC runtimes          raft thread (one current_thread runtime)          kvd-log
+//!  replica.rs  --turn-->  core.rs  client_write, read index
+//!                         log.rs      append -------------------------->  write, sync
+//!                         machine.rs  apply, publish, answer  <-- committed --'
+//!  waiters    <--group--  outboxes
+//! ```
+//! - openraft decides; the log keeps; the machine applies. Disk and wire bytes are ours
+//!   ([`types`]), so an upgrade of openraft cannot change them.
+//! - The log is the truth and the engine a cache of it, so the log is purged only below a
+//!   verified snapshot file.
+//! - Any error of storage ends the process. openraft does not heal itself, a restart does.
+//! - Reads confirm leadership with a round shared by all that wait (ReadIndex), never by a lease.
+
+mod core;
+mod log;
+mod machine;
+mod network;
+pub mod types;
+
+pub use self::core::{Start, start};
+pub use self::log::Log;
+pub use self::machine::{Machine, Publish, SnapshotFile, Written};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,209 @@
+//! The types openraft is instantiated with, and their conversion to ours.
+//!
+//! openraft counts log positions from 0 and leaves "nothing yet" to an `Option`; everything
+//! outside this folder counts from 1, as etcd does, and 0 is nothing yet.
+
+use std::fmt;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use openraft::alias::{LogIdOf, StoredMembershipOf, VoteOf};
+use openraft::raft::responder::Responder;
+use openraft::{RaftTypeConfig, vote::leader_id_std};
+use prost::Message;
+use proto::internal;
+use store::LogId;
+use store::mvcc::Response;
+
+use crate::replica::Waiter;
+
+/// openraft's parameters: etcd's ids and terms, our proposals and answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Types;
+
+impl RaftTypeConfig for Types {
+    type D = Proposal;
+    type R = Outcome;
+    type NodeId = u64;
+    type Node = Node;
+    type Term = u64;
+    type LeaderId = leader_id_std::LeaderId<u64, u64>;
+    type Vote = openraft::vote::Vote<Self::LeaderId>;
+    type Payload = openraft::EntryPayload<Proposal, u64, Node>;
+    type Entry = openraft::Entry<leader_id_std::CommittedLeaderId<u64>, Self::Payload>;
+    type AsyncRuntime = openraft::TokioRuntime;
+    type Responder<T>
+        = Reply<T>
+    where
+        T: Send + 'static;
+    type Batch<T>
+        = openraft::impls::InlineBatch<T>
+    where
+        T: Send + 'static;
+    type ErrorSource = openraft::impls::BoxedErrorSource;
+}
+
+pub type Entry = <Types as RaftTypeConfig>::Entry;
+pub type Payload = <Types as RaftTypeConfig>::Payload;
+pub type Membership = openraft::Membership<u64, Node>;
+
+/// Where a member listens for its peers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    pub peer_urls: Vec<String>,
+}
+
+/// What the state machine answered.
+#[derive(Clone, Debug)]
+pub struct Outcome(pub Result<Response, store::Refusal>);
+
+/// A command on its way into the log: the entry's payload as it will be stored.
+#[derive(Clone)]
+pub struct Proposal(Bytes);
+
+// The first byte of a stored payload says what the rest is.
+const BLANK: u8 = 0;
+const COMMAND: u8 = 1;
+const MEMBERSHIP: u8 = 2;
+
+impl Proposal {
+    pub fn new(command: &internal::Command) -> Self {
+        let mut bytes = Vec::with_capacity(1 + command.encoded_len());
+        bytes.push(COMMAND);
+        command.encode(&mut bytes).expect("a vector grows as needed");
+        Self(Bytes::from(bytes))
+    }
+
+    /// Bytes of the command alone.
+    pub fn command_len(&self) -> usize {
+        self.0.len() - 1
+    }
+
+    pub fn command(&self) -> Result<internal::Command, prost::DecodeError> {
+        internal::Command::decode(&self.0[1..])
+    }
+}
+
+impl fmt::Debug for Proposal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Proposal({} bytes)", self.0.len())
+    }
+}
+
+impl fmt::Display for Proposal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// The bytes the log keeps for an entry.
+pub fn encode_payload(payload: &Payload) -> Bytes {
+    match payload {
+        openraft::EntryPayload::Blank => Bytes::from_static(&[BLANK]),
+        openraft::EntryPayload::Normal(proposal) => proposal.0.clone(),
+        openraft::EntryPayload::Membership(membership) => {
+            let message = membership_message(membership);
+            let mut bytes = BytesMut::with_capacity(1 + message.encoded_len());
+            bytes.put_u8(MEMBERSHIP);
+            message.encode(&mut bytes).expect("a buffer grows as needed");
+            bytes.freeze()
+        }
+    }
+}
+
+/// # Errors
+/// When the bytes are none of ours: the log passed its checks but another program wrote it.
+pub fn decode_payload(bytes: Bytes) -> Result<Payload, String> {
+    match bytes.first() {
+        Some(&BLANK) => Ok(openraft::EntryPayload::Blank),
+        Some(&COMMAND) => Ok(openraft::EntryPayload::Normal(Proposal(bytes))),
+        Some(&MEMBERSHIP) => {
+            let message = internal::Membership::decode(&bytes[1..])
+                .map_err(|error| format!("membership entry: {error}"))?;
+            Ok(openraft::EntryPayload::Membership(membership(&message)))
+        }
+        tag => Err(format!("unknown entry kind {tag:?}")),
+    }
+}
+
+pub fn membership_message(membership: &Membership) -> internal::Membership {
+    internal::Membership {
+        configs: membership
+            .get_joint_config()
+            .iter()
+            .map(|ids| internal::VoterSet { ids: ids.iter().copied().collect() })
+            .collect(),
+        nodes: membership
+            .nodes()
+            .map(|(id, node)| internal::MemberNode { id: *id, peer_urls: node.peer_urls.clone() })
+            .collect(),
+    }
+}
+
+pub fn membership(message: &internal::Membership) -> Membership {
+    let configs = message.configs.iter().map(|set| set.ids.iter().copied().collect()).collect();
+    let nodes: std::collections::BTreeMap<u64, Node> = message
+        .nodes
+        .iter()
+        .map(|node| (node.id, Node { peer_urls: node.peer_urls.clone() }))
+        .collect();
+    Membership::new_with_defaults(configs, nodes)
+}
+
+pub fn stored_membership(
+    stored: Option<(LogId, internal::Membership)>,
+) -> StoredMembershipOf<Types> {
+    match stored {
+        Some((id, message)) => openraft::StoredMembership::new(raft_id(id), membership(&message)),
+        None => openraft::StoredMembership::default(),
+    }
+}
+
+/// Our position of an openraft log id.
+pub fn log_id(id: &LogIdOf<Types>) -> LogId {
+    LogId { term: *id.leader_id, index: id.index + 1 }
+}
+
+/// openraft's log id of our position.
+pub fn raft_id(id: LogId) -> Option<LogIdOf<Types>> {
+    let index = id.index.checked_sub(1)?;
+    Some(openraft::LogId::new(leader_id_std::CommittedLeaderId::new(id.term), index))
+}
+
+pub fn encode_vote(vote: &VoteOf<Types>) -> Bytes {
+    let leader = vote.leader_id();
+    let message = internal::Vote {
+        term: leader.term,
+        member_id: leader.voted_for,
+        committed: vote.is_committed(),
+    };
+    Bytes::from(message.encode_to_vec())
+}
+
+pub fn decode_vote(bytes: &[u8]) -> Result<VoteOf<Types>, prost::DecodeError> {
+    let message = internal::Vote::decode(bytes)?;
+    Ok(match message.committed {
+        true => openraft::vote::Vote::new_committed(message.term, message.member_id),
+        false => openraft::vote::Vote::new(message.term, message.member_id),
+    })
+}
+
+/// Who waits for a proposal, and how the result reaches them.
+///
+/// openraft is generic over what a responder receives; the function pointer ties the waiter to
+/// the one kind of result it can be given, without an allocation a proposal.
+pub struct Reply<T> {
+    waiter: Waiter,
+    deliver: fn(Waiter, T),
+}
+
+impl<T> Reply<T> {
+    pub fn new(waiter: Waiter, deliver: fn(Waiter, T)) -> Self {
+        Self { waiter, deliver }
+    }
+}
+
+impl<T: Send + 'static> Responder<Types, T> for Reply<T> {
+    fn on_complete(self, result: T) {
+        (self.deliver)(self.waiter, result);
+    }
+}

@@ -1,0 +1,350 @@
+//! The replica: the one door to consensus for everything that serves clients.
+//!
+//! Clients are served on several runtimes, consensus and apply run on one of their own. What
+//! crosses over crosses in groups: all proposals and reads that became ready in one turn of a
+//! gRPC runtime go to the raft thread as one message, all answers of one applied run come back as
+//! one message per runtime, and the waiters are woken there.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use proto::internal::{Command, command};
+use store::mvcc::{Response, Store};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use crate::housekeeper::Poke;
+use crate::limits;
+use crate::raft::types::{Outcome, Proposal};
+
+/// Why a proposal or a read barrier has no result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unavailable {
+    /// Refused before it was proposed: nothing has happened.
+    TooManyRequests,
+    RequestTooLarge,
+    NoSpace,
+    NoLeader,
+    /// The log or the process is stopping; a write may have happened.
+    Stopped,
+    /// Nobody answered in time; a write may still happen.
+    Timeout,
+}
+
+/// A proposal that was not refused has the state machine's answer.
+pub type Proposed = Result<Result<Response, store::Refusal>, Unavailable>;
+
+type Answer = Result<Outcome, Unavailable>;
+
+/// Who waits for a proposal: a request on one of the gRPC runtimes.
+pub struct Waiter {
+    outboxes: Arc<Outboxes>,
+    runtime: usize,
+    answer: oneshot::Sender<Answer>,
+}
+
+impl Waiter {
+    /// Queues the state machine's answer until the run is applied.
+    pub fn applied(self, outcome: Outcome) {
+        let Self { outboxes, runtime, answer } = self;
+        lock(&outboxes.boxes[runtime].pending).push((answer, outcome));
+    }
+
+    /// Answers at once: the proposal did not get into the log or was thrown out of it.
+    pub fn failed(self, why: Unavailable) {
+        // A receiver that is gone stopped waiting.
+        let _ = self.answer.send(Err(why));
+    }
+}
+
+type Pending = Vec<(oneshot::Sender<Answer>, Outcome)>;
+
+struct Outbox {
+    pending: Mutex<Pending>,
+    deliver: mpsc::UnboundedSender<Pending>,
+}
+
+/// Answers on their way back, one box a gRPC runtime.
+pub struct Outboxes {
+    boxes: Vec<Outbox>,
+}
+
+/// The end of an outbox on its runtime.
+pub struct Inbox {
+    runtime: usize,
+    answers: mpsc::UnboundedReceiver<Pending>,
+}
+
+impl Outboxes {
+    pub fn new(runtimes: usize) -> (Arc<Self>, Vec<Inbox>) {
+        let (boxes, inboxes) = (0..runtimes)
+            .map(|runtime| {
+                let (deliver, answers) = mpsc::unbounded_channel();
+                let outbox = Outbox { pending: Mutex::default(), deliver };
+                (outbox, Inbox { runtime, answers })
+            })
+            .unzip();
+        (Arc::new(Self { boxes }), inboxes)
+    }
+
+    /// Sends what gathered, one message per runtime.
+    pub fn flush(&self) {
+        for outbox in &self.boxes {
+            let pending = std::mem::take(&mut *lock(&outbox.pending));
+            if !pending.is_empty() {
+                // Its runtime is gone only when the process stops.
+                let _ = outbox.deliver.send(pending);
+            }
+        }
+    }
+}
+
+/// The store in use. A snapshot installed from a peer replaces it as a whole.
+pub struct Current {
+    store: RwLock<Arc<Store>>,
+    applied: watch::Sender<u64>,
+}
+
+impl Current {
+    pub fn new(store: Arc<Store>) -> Self {
+        let applied = watch::Sender::new(store.applied().index);
+        Self { store: RwLock::new(store), applied }
+    }
+
+    pub fn load(&self) -> Arc<Store> {
+        self.store.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn replace(&self, store: Arc<Store>) {
+        *self.store.write().unwrap_or_else(PoisonError::into_inner) = store;
+    }
+
+    pub fn notify_applied(&self) {
+        let index = self.load().applied().index;
+        self.applied.send_if_modified(|applied| std::mem::replace(applied, index) != index);
+    }
+
+    /// Returns once this member has applied `index`; false if it never will.
+    pub async fn wait_applied(&self, index: u64) -> bool {
+        if self.load().applied().index >= index {
+            return true;
+        }
+        self.applied.subscribe().wait_for(|applied| *applied >= index).await.is_ok()
+    }
+}
+
+/// What a gRPC runtime asks of the raft thread in one turn.
+#[derive(Default)]
+pub struct Requests {
+    pub proposals: Vec<(Proposal, Waiter)>,
+    pub reads: Vec<oneshot::Sender<Result<(), Unavailable>>>,
+}
+
+/// Where consensus stands, as this member sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    pub term: u64,
+    /// 0 when unknown.
+    pub leader: u64,
+}
+
+/// Admission: what this member refuses before it proposes.
+#[derive(Default)]
+pub struct Admission {
+    proposal_bytes: AtomicUsize,
+    /// Set by the housekeeper: room on the disk is for the log alone.
+    disk_full: std::sync::atomic::AtomicBool,
+    applied_lag: AtomicU64,
+}
+
+impl Admission {
+    pub fn set_disk_full(&self, full: bool) -> bool {
+        self.disk_full.swap(full, Ordering::Relaxed)
+    }
+
+    pub fn disk_full(&self) -> bool {
+        self.disk_full.load(Ordering::Relaxed)
+    }
+
+    pub fn set_applied_lag(&self, entries: u64) {
+        self.applied_lag.store(entries, Ordering::Relaxed);
+    }
+}
+
+/// Settings of the door.
+#[derive(Clone, Debug)]
+pub struct ReplicaOptions {
+    pub request_bytes_max: usize,
+    pub recent_bytes_max: usize,
+    pub timeout: Duration,
+}
+
+/// Shared by the handles of all runtimes.
+pub struct Shared {
+    pub current: Arc<Current>,
+    pub admission: Admission,
+    pub standing: watch::Receiver<Standing>,
+    pub outboxes: Arc<Outboxes>,
+    pub options: ReplicaOptions,
+    pub to_raft: mpsc::UnboundedSender<Requests>,
+}
+
+/// A gRPC runtime's handle. Cheap to clone within its runtime.
+#[derive(Clone)]
+pub struct Replica {
+    shared: Arc<Shared>,
+    turn: Arc<Turn>,
+    poke: Poke,
+    compacted: watch::Receiver<i64>,
+}
+
+/// What gathered in this turn of the runtime and is sent when everything ready has run.
+struct Turn {
+    runtime: usize,
+    requests: Mutex<Requests>,
+    gathered: Notify,
+}
+
+impl Replica {
+    /// Makes the handle of one runtime; to be called on it, because its two tasks live there.
+    pub fn new(
+        shared: Arc<Shared>,
+        inbox: Inbox,
+        poke: Poke,
+        compacted: watch::Receiver<i64>,
+    ) -> Self {
+        let turn = Arc::new(Turn {
+            runtime: inbox.runtime,
+            requests: Mutex::default(),
+            gathered: Notify::new(),
+        });
+        tokio::spawn(send_turns(turn.clone(), shared.to_raft.clone()));
+        tokio::spawn(deliver(inbox.answers));
+        Self { shared, turn, poke, compacted }
+    }
+
+    pub fn store(&self) -> Arc<Store> {
+        self.shared.current.load()
+    }
+
+    pub fn standing(&self) -> Standing {
+        *self.shared.standing.borrow()
+    }
+
+    pub fn disk_full(&self) -> bool {
+        self.shared.admission.disk_full()
+    }
+
+    /// Replicates a command and returns what applying it answered.
+    pub async fn propose(&self, op: command::Op) -> Proposed {
+        let grows = matches!(op, command::Op::Put(_)) || matches!(&op, command::Op::Txn(txn) if may_put(txn));
+        let proposal = Proposal::new(&Command { op: Some(op) });
+        let bytes = proposal.command_len();
+        self.admit(bytes, grows)?;
+
+        let bytes_waiting = &self.shared.admission.proposal_bytes;
+        bytes_waiting.fetch_add(bytes, Ordering::Relaxed);
+        let (answer, answered) = oneshot::channel();
+        let waiter =
+            Waiter { outboxes: self.shared.outboxes.clone(), runtime: self.turn.runtime, answer };
+        self.turn.add(|requests| requests.proposals.push((proposal, waiter)));
+        let answer = tokio::time::timeout(self.shared.options.timeout, answered).await;
+        bytes_waiting.fetch_sub(bytes, Ordering::Relaxed);
+        match answer {
+            Ok(Ok(Ok(Outcome(outcome)))) => Ok(outcome),
+            Ok(Ok(Err(why))) => Err(why),
+            Ok(Err(_)) => Err(Unavailable::Stopped),
+            Err(_) => Err(Unavailable::Timeout),
+        }
+    }
+
+    /// Returns once reading this member's store is linearizable: everything that was committed
+    /// when this was called is applied here.
+    pub async fn read_barrier(&self) -> Result<(), Unavailable> {
+        let (answer, answered) = oneshot::channel();
+        self.turn.add(|requests| requests.reads.push(answer));
+        match tokio::time::timeout(self.shared.options.timeout, answered).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(Unavailable::Stopped),
+            Err(_) => Err(Unavailable::Timeout),
+        }
+    }
+
+    /// Returns once the rows that a compaction made superfluous are gone.
+    pub async fn wait_compacted(&self, revision: i64) -> Result<(), Unavailable> {
+        self.poke.look();
+        let mut compacted = self.compacted.clone();
+        let gone = compacted.wait_for(|finished| *finished >= revision).await;
+        gone.map(|_| ()).map_err(|_| Unavailable::Stopped)
+    }
+
+    fn admit(&self, bytes: usize, grows: bool) -> Result<(), Unavailable> {
+        let Shared { admission, options, current, .. } = &*self.shared;
+        if bytes > options.request_bytes_max {
+            return Err(Unavailable::RequestTooLarge);
+        }
+        if grows && admission.disk_full() {
+            return Err(Unavailable::NoSpace);
+        }
+        let waiting = admission.proposal_bytes.load(Ordering::Relaxed);
+        let recent_max = options.recent_bytes_max * limits::RECENT_FACTOR_MAX;
+        if waiting + bytes > limits::PROPOSAL_BYTES_MAX
+            || admission.applied_lag.load(Ordering::Relaxed) > limits::APPLY_LAG_MAX
+            || current.load().sizes().recent_bytes as usize > recent_max
+        {
+            return Err(Unavailable::TooManyRequests);
+        }
+        Ok(())
+    }
+}
+
+/// Whether any branch of a transaction can write a value.
+fn may_put(txn: &proto::etcdserverpb::TxnRequest) -> bool {
+    use proto::etcdserverpb::request_op::Request;
+    txn.success.iter().chain(&txn.failure).any(|op| match &op.request {
+        Some(Request::RequestPut(_)) => true,
+        Some(Request::RequestTxn(nested)) => may_put(nested),
+        _ => false,
+    })
+}
+
+impl Turn {
+    fn add(&self, push: impl FnOnce(&mut Requests)) {
+        let first = {
+            let mut requests = lock(&self.requests);
+            let first = requests.proposals.is_empty() && requests.reads.is_empty();
+            push(&mut requests);
+            first
+        };
+        if first {
+            self.gathered.notify_one();
+        }
+    }
+}
+
+/// Sends each turn's requests. Woken by the first of a turn, it runs behind everything that was
+/// ready before it, so the whole turn travels together.
+async fn send_turns(turn: Arc<Turn>, to_raft: mpsc::UnboundedSender<Requests>) {
+    loop {
+        turn.gathered.notified().await;
+        let requests = std::mem::take(&mut *lock(&turn.requests));
+        if to_raft.send(requests).is_err() {
+            return;
+        }
+    }
+}
+
+/// Wakes the waiters of this runtime.
+async fn deliver(mut answers: mpsc::UnboundedReceiver<Pending>) {
+    while let Some(group) = answers.recv().await {
+        for (waiter, outcome) in group {
+            // A receiver that is gone stopped waiting.
+            let _ = waiter.send(Ok(outcome));
+        }
+    }
+}
+
+/// A poisoned lock means a panic, and a panic aborts the process.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,386 @@
+//! The composition root: opens, starts, binds, and drains in reverse. Knows everybody.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener as StdListener;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+use proto::etcdserverpb::cluster_server::ClusterServer;
+use proto::etcdserverpb::kv_server::KvServer;
+use proto::etcdserverpb::maintenance_server::MaintenanceServer;
+use proto::etcdserverpb::watch_server::WatchServer;
+use store::datadir::DataDir;
+use store::mvcc::StoreOptions;
+use store::wal::{Wal, WalOptions};
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, watch};
+
+use crate::api::maintenance::Disk;
+use crate::api::watch::WatchService;
+use crate::api::{Cluster, Identity, Kv, Maintenance};
+use crate::config::Config;
+use crate::housekeeper::{Errands, Housekeeper, Poke};
+use crate::http_pages::Pages;
+use crate::raft::{self, types};
+use crate::replica::{
+    Admission, Current, Inbox, Outboxes, Replica, ReplicaOptions, Requests, Shared, Standing,
+};
+use crate::serve::{self, ConnectionOptions, Services};
+use crate::snapshots::Snapshots;
+use crate::watch::Hub;
+use crate::{limits, stop};
+
+/// Runs a member until it is told to stop. Every error names what failed and is safe to exit on.
+pub fn run(config: Config) -> anyhow::Result<()> {
+    let started = Instant::now();
+    // Sockets first: a port in use must leave the data directory alone.
+    let client_listeners = bind(&config.client_addresses(), "--listen-client-urls")?;
+    let _peer_listeners = bind(&config.peer_addresses(), "--listen-peer-urls")?;
+    let member = Member::open(&config)?;
+    member.serve(&config, client_listeners, started)
+}
+
+fn bind(addresses: &[std::net::SocketAddr], option: &str) -> anyhow::Result<Vec<StdListener>> {
+    addresses
+        .iter()
+        .map(|address| {
+            let listener = StdListener::bind(address).map_err(|error| {
+                let remedy = match error.kind() {
+                    std::io::ErrorKind::AddrInUse => {
+                        "another process listens there; stop it or choose another address"
+                    }
+                    std::io::ErrorKind::AddrNotAvailable => {
+                        "no interface of this machine has that address"
+                    }
+                    _ => "choose another address",
+                };
+                anyhow!("cannot listen on {address}: {error}; {remedy} with {option}")
+            })?;
+            listener.set_nonblocking(true)?;
+            Ok(listener)
+        })
+        .collect()
+}
+
+/// An opened data directory with the log and the state in it.
+struct Member {
+    identity: Identity,
+    data_dir: Arc<DataDir>,
+    wal: Wal,
+    log: raft::Log,
+    current: Arc<Current>,
+    snapshots: Arc<Snapshots>,
+}
+
+impl Member {
+    fn open(config: &Config) -> anyhow::Result<Self> {
+        let identity =
+            Identity { cluster_id: config.cluster_id(), member_id: config.member_id() };
+        let data_dir = DataDir::open(&config.data_dir)?;
+        data_dir.check_identity(identity.cluster_id, identity.member_id)?;
+
+        let wal_options = WalOptions {
+            segment_bytes: WalOptions::default().segment_bytes,
+            cache_bytes: config.log_cache_bytes,
+            fsync: config.fsync,
+            on_fatal: Box::new(|fatal| stop::fatal(&fatal.to_string())),
+        };
+        let disk = Arc::new(store::disk::RealDisk);
+        let (wal, recovered) = Wal::open(disk, &data_dir.wal(), wal_options)?;
+        if recovered.cut_bytes > 0 {
+            tracing::info!(bytes = recovered.cut_bytes, "log: cut an unfinished write at its end");
+        }
+
+        let options = StoreOptions {
+            max_txn_ops: config.max_txn_ops,
+            recent_bytes_max: config.recent_bytes_max,
+            cache_bytes: config.row_cache_bytes,
+        };
+        let boot = store::boot::open(&data_dir, &wal, &options, limits::ENGINE_OPEN_TIMEOUT)?;
+        for warning in &boot.warnings {
+            tracing::warn!("{warning}");
+        }
+        let vote = recovered.vote.as_deref().map(types::decode_vote).transpose();
+        let vote = vote.context("the log's vote")?;
+        let data_dir = Arc::new(data_dir);
+        let newest = boot.snapshot.map(|found| raft::Written {
+            path: found.path,
+            applied: found.applied,
+            membership: found.membership,
+        });
+        Ok(Self {
+            identity,
+            log: raft::Log::new(wal.clone(), vote, recovered.committed),
+            wal,
+            current: Arc::new(Current::new(boot.store)),
+            snapshots: Arc::new(Snapshots::new(data_dir.clone(), options, newest)),
+            data_dir,
+        })
+    }
+
+    fn serve(
+        self,
+        config: &Config,
+        listeners: Vec<StdListener>,
+        started: Instant,
+    ) -> anyhow::Result<()> {
+        let (stop_clients, clients_stopping) = watch::channel(false);
+        let (stop_raft, raft_stopping) = watch::channel(false);
+        let (poke, errands) = Poke::new();
+        let hub = Arc::new(Hub::new(&self.current, config));
+        let parts = self.start(config, &hub, errands, raft_stopping)?;
+
+        let mut threads = Vec::new();
+        let mut dealers = Vec::new();
+        let mut first = None;
+        for inbox in parts.inboxes {
+            let (deal, dealt) = mpsc::unbounded_channel();
+            dealers.push(deal);
+            let front = Front {
+                identity: self.identity,
+                shared: parts.shared.clone(),
+                hub: hub.clone(),
+                poke: poke.clone(),
+                compacted: parts.compacted.clone(),
+                disk: Arc::new(MemberDisk { data_dir: self.data_dir.clone(), wal: self.wal.clone() }),
+                config: config.clone(),
+                connections: dealt,
+                stop: clients_stopping.clone(),
+            };
+            match first {
+                None => first = Some((front, inbox)),
+                Some(_) => threads.push(front.spawn(inbox)?),
+            }
+        }
+        let (front, inbox) = first.expect("there is at least one gRPC runtime");
+        let runtime = runtime()?;
+        let stopped = runtime.block_on(async {
+            let serving = tokio::spawn(front.run(inbox));
+            for listener in listeners {
+                let listener = tokio::net::TcpListener::from_std(listener)?;
+                tokio::spawn(serve::accept(listener, dealers.clone(), clients_stopping.clone()));
+            }
+            announce(config, parts.standing, started).await;
+            let reason = wait_for_signal().await?;
+            tracing::info!("{reason}: stopping");
+            stop_clients.send_replace(true);
+            serving.await.context("serving clients")
+        });
+        for thread in threads {
+            thread.join().map_err(|_| anyhow!("a gRPC thread panicked"))?;
+        }
+        stop_raft.send_replace(true);
+        parts.raft.join().map_err(|_| anyhow!("the raft thread panicked"))??;
+        poke.stop();
+        wait_bounded(parts.keeper, Duration::from_millis(700));
+        self.wal.close();
+        stopped?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    /// Starts consensus and the housekeeper.
+    fn start(
+        &self,
+        config: &Config,
+        hub: &Arc<Hub>,
+        errands: Errands,
+        stop: watch::Receiver<bool>,
+    ) -> anyhow::Result<Parts> {
+        let (outboxes, inboxes) = Outboxes::new(config.grpc_threads);
+        let (to_raft, requests) = mpsc::unbounded_channel::<Requests>();
+        let (standing_sender, standing) = watch::channel(Standing::default());
+        let (purge_sender, purge) = watch::channel(0);
+        let (snapshot_sender, snapshot_requests) = watch::channel(0);
+        let (compacted_sender, compacted) =
+            watch::channel(self.current.load().compaction_finished());
+        let machine = raft::Machine::new(
+            self.current.clone(),
+            hub.clone(),
+            outboxes.clone(),
+            self.snapshots.clone(),
+        );
+        let shared = Arc::new(Shared {
+            current: self.current.clone(),
+            admission: Admission::default(),
+            standing: standing.clone(),
+            outboxes,
+            options: ReplicaOptions {
+                request_bytes_max: config.max_request_bytes,
+                recent_bytes_max: config.recent_bytes_max,
+                timeout: limits::REQUEST_TIMEOUT_BASE + 2 * config.election_timeout,
+            },
+            to_raft,
+        });
+        let peer_urls =
+            config.initial_advertise_peer_urls.iter().map(|url| url.to_string()).collect();
+        let start = raft::Start {
+            member_id: self.identity.member_id,
+            initial_members: BTreeMap::from([(
+                self.identity.member_id,
+                types::Node { peer_urls },
+            )]),
+            heartbeat_interval: config.heartbeat_interval,
+            election_timeout: config.election_timeout,
+            pre_vote: config.pre_vote,
+            log: self.log.clone(),
+            machine,
+            current: self.current.clone(),
+            requests,
+            standing: standing_sender,
+            purge,
+            snapshot_requests,
+        };
+        let raft = std::thread::Builder::new().name("kvd-raft".into()).spawn(move || {
+            let result = runtime()?.block_on(raft::start(start, stop));
+            if let Err(error) = &result {
+                stop::fatal(&format!("{error:#}"));
+            }
+            result
+        })?;
+        let reserve = config.clone();
+        let keeper = Housekeeper {
+            data_dir: config.data_dir.clone(),
+            wal: self.wal.clone(),
+            shared: shared.clone(),
+            snapshots: self.snapshots.clone(),
+            disk_reserve: Box::new(move |disk_bytes| reserve.disk_reserve_bytes(disk_bytes)),
+            snapshot_log_bytes: config.snapshot_log_bytes,
+            request_snapshot: snapshot_sender,
+            purge: purge_sender,
+            compacted: compacted_sender,
+        }
+        .spawn(errands)?;
+        Ok(Parts { shared, inboxes, standing, compacted, raft, keeper })
+    }
+}
+
+/// What runs behind the clients.
+struct Parts {
+    shared: Arc<Shared>,
+    inboxes: Vec<Inbox>,
+    standing: watch::Receiver<Standing>,
+    compacted: watch::Receiver<i64>,
+    raft: JoinHandle<anyhow::Result<()>>,
+    keeper: JoinHandle<()>,
+}
+
+/// One runtime that serves clients.
+struct Front {
+    identity: Identity,
+    shared: Arc<Shared>,
+    hub: Arc<Hub>,
+    poke: Poke,
+    compacted: watch::Receiver<i64>,
+    disk: Arc<MemberDisk>,
+    config: Config,
+    connections: mpsc::UnboundedReceiver<std::net::TcpStream>,
+    stop: watch::Receiver<bool>,
+}
+
+impl Front {
+    fn spawn(self, inbox: Inbox) -> std::io::Result<JoinHandle<()>> {
+        std::thread::Builder::new().name("kvd-grpc".into()).spawn(move || match runtime() {
+            Ok(runtime) => runtime.block_on(self.run(inbox)),
+            Err(error) => stop::fatal(&format!("starting a runtime: {error}")),
+        })
+    }
+
+    async fn run(self, inbox: Inbox) {
+        let Self { identity, config, .. } = self;
+        let replica = Replica::new(self.shared, inbox, self.poke, self.compacted);
+        let message_bytes_max = config.max_request_bytes + limits::REQUEST_OVERHEAD_BYTES;
+        let kv = Kv::new(replica.clone(), identity, config.max_txn_ops, config.max_request_bytes);
+        let quota = config.quota_backend_bytes.map_or(0, |bytes| bytes as i64);
+        let maintenance = Maintenance::new(
+            replica.clone(),
+            identity,
+            self.disk,
+            config.server_version.clone(),
+            quota,
+        );
+        let header = {
+            let replica = replica.clone();
+            Arc::new(move |revision| identity.header(&replica, revision))
+        };
+        let watch = WatchService::new(self.hub, header, config.max_request_bytes);
+        let services = Services {
+            kv: KvServer::new(kv)
+                .max_decoding_message_size(message_bytes_max)
+                .max_encoding_message_size(usize::MAX),
+            watch: WatchServer::new(watch)
+                .max_decoding_message_size(message_bytes_max)
+                .max_encoding_message_size(usize::MAX),
+            cluster: ClusterServer::new(Cluster::new(replica.clone(), identity))
+                .max_decoding_message_size(message_bytes_max),
+            maintenance: MaintenanceServer::new(maintenance)
+                .max_decoding_message_size(message_bytes_max),
+            replica,
+            pages: Arc::new(Pages { version: config.server_version }),
+        };
+        let options = ConnectionOptions {
+            concurrent_streams_max: config.max_concurrent_streams,
+            keepalive_interval: config.grpc_keepalive_interval,
+            keepalive_timeout: config.grpc_keepalive_timeout,
+        };
+        serve::serve(self.connections, services, options, self.stop).await;
+    }
+}
+
+struct MemberDisk {
+    data_dir: Arc<DataDir>,
+    wal: Wal,
+}
+
+impl Disk for MemberDisk {
+    fn physical_bytes(&self) -> u64 {
+        self.data_dir.physical_bytes()
+    }
+
+    fn last_index(&self) -> u64 {
+        self.wal.last().map_or(0, |id| id.index)
+    }
+}
+
+/// One line that says the member serves, on which URLs, and how long that took.
+async fn announce(config: &Config, mut standing: watch::Receiver<Standing>, started: Instant) {
+    let led = standing.wait_for(|standing| standing.leader != 0);
+    if tokio::time::timeout(2 * config.election_timeout, led).await.is_err() {
+        tracing::warn!("no leader yet");
+    }
+    let urls = |urls: &[crate::config::Url]| {
+        urls.iter().map(|url| url.to_string()).collect::<Vec<_>>().join(",")
+    };
+    tracing::info!(
+        name = config.name,
+        clients = urls(&config.listen_client_urls),
+        peers = urls(&config.listen_peer_urls),
+        data_dir = %config.data_dir.display(),
+        took_ms = started.elapsed().as_millis() as u64,
+        "ready to serve clients"
+    );
+}
+
+fn runtime() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+async fn wait_for_signal() -> std::io::Result<&'static str> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
+}
+
+/// Waits for a thread, but not longer: what it leaves undone, the log repeats.
+fn wait_bounded(thread: JoinHandle<()>, timeout: Duration) {
+    let deadline = Instant::now() + timeout;
+    while !thread.is_finished() && Instant::now() < deadline {
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
