@@ -1,0 +1,60 @@
+//! The generated gRPC stubs over one connection.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use proto::etcdserverpb::StatusRequest;
+use proto::etcdserverpb::cluster_client::ClusterClient;
+use proto::etcdserverpb::kv_client::KvClient;
+use proto::etcdserverpb::lease_client::LeaseClient;
+use proto::etcdserverpb::maintenance_client::MaintenanceClient;
+use proto::etcdserverpb::watch_client::WatchClient;
+use tonic::transport::{Channel, Endpoint};
+
+/// As etcd's own client: no limit on what a server may answer.
+const RECEIVE_BYTES_MAX: usize = i32::MAX as usize;
+
+/// One connection to one server, as plain as it gets: nothing is checked, retried or translated.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub kv: KvClient<Channel>,
+    pub watch: WatchClient<Channel>,
+    pub lease: LeaseClient<Channel>,
+    pub cluster: ClusterClient<Channel>,
+    pub maintenance: MaintenanceClient<Channel>,
+}
+
+impl Client {
+    /// Connects, once.
+    ///
+    /// # Errors
+    /// When nobody listens there.
+    pub async fn connect(endpoint: &str) -> Result<Self> {
+        let channel = Endpoint::from_shared(endpoint.to_owned())
+            .context("an endpoint is a URL")?
+            .connect_timeout(Duration::from_secs(5))
+            .tcp_nodelay(true)
+            .connect()
+            .await
+            .with_context(|| format!("connect to {endpoint}"))?;
+        Ok(Self {
+            kv: KvClient::new(channel.clone()).max_decoding_message_size(RECEIVE_BYTES_MAX),
+            watch: WatchClient::new(channel.clone()).max_decoding_message_size(RECEIVE_BYTES_MAX),
+            lease: LeaseClient::new(channel.clone()),
+            cluster: ClusterClient::new(channel.clone()),
+            maintenance: MaintenanceClient::new(channel)
+                .max_decoding_message_size(RECEIVE_BYTES_MAX),
+        })
+    }
+
+    /// Whether a server answers at `endpoint` and takes writes, i.e. knows a leader.
+    pub async fn is_ready(endpoint: &str) -> bool {
+        let Ok(mut client) = Self::connect(endpoint).await else { return false };
+        let mut request = tonic::Request::new(StatusRequest {});
+        request.set_timeout(Duration::from_secs(2));
+        match client.maintenance.status(request).await {
+            Ok(answer) => answer.get_ref().leader != 0,
+            Err(_) => false,
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Golden scripts: what clients ask, and everything that etcd answered.
+//!
+//! A file under `tests/scripts` is a list of steps. A step is a comment that says why, one or more
+//! commands, `---`, and the answers, down to the next empty line:
+//!
+//! ```text
+//! # A put that asks for the previous pair and finds none.
+//! c1: put a 1 prev_kv
+//! ---
+//! put {C M T rev=2}
+//! ```
+//!
+//! Scripts are recorded from a real etcd (`TARGET=etcd UPDATE_GOLDENFILES=1`), read as a diff by a
+//! human, committed, and then replayed on kvd: every byte must be the same. Each file runs on a
+//! fresh server. A file may start with `server --flag..` to give it more flags.
+//!
+//! # Commands
+//!
+//! A command may start with the client that sends it (`c2:`, default `c1:`); each client has its
+//! own connection. Words are bytes: `\0`, `\xff`, `\n`, `\s` (space), `"quoted words"`.
+//!
+//! | command | options |
+//! |---|---|
+//! | `put KEY VALUE` | `lease= prev_kv ignore_value ignore_lease fill=N` (a value of N bytes) |
+//! | `range KEY [END]` | `limit= rev= order= target= serializable keys_only count_only min_mod= max_mod= min_create= max_create=` |
+//! | `del KEY [END]` | `prev_kv` |
+//! | `txn (if TARGET KEY [END] OP OPERAND).. (then COMMAND).. (else COMMAND)..` | `(128 then put k{} v)` stands for 128 such groups, `{}` for 0 to 127 |
+//! | `compact REV` | `physical` |
+//! | `hashkv [REV]`, `status`, `members`, `restart`, `kill` | |
+//! | `repeat N COMMAND` | `{}` in words is 0 to N-1; only the last answer is printed |
+//! | `watch STREAM create KEY [END]` | `start= id= progress prev_kv fragment filter=` |
+//! | `watch STREAM cancel ID`, `progress`, `empty`, `half_close` | sent, not waited for |
+//! | `watch STREAM recv N` | waits for N responses, printed by watch id |
+//! | `watch STREAM fence` | asks for progress until all watchers have everything; prints what came |
+//!
+//! Nothing waits for time to pass: "no event comes" is a `fence`, or the event of a later put.
+
+mod file;
+mod lex;
+mod request;
+mod session;
+mod stream;
+
+pub use file::{Step, check_directory, parse_steps};
+pub use stream::WatchStream;

@@ -1,0 +1,193 @@
+//! Answers as text: every field that is set, in one fixed form, the same on every run.
+//!
+//! What differs from run to run is replaced by a letter where it is what it should be: `C` the
+//! cluster id, `M` the member id, `T` the raft term. Any other id or term is printed as it came.
+
+use std::fmt::Write as _;
+
+use proto::EncodedKeyValue;
+use proto::etcdserverpb::response_op::Response;
+use proto::etcdserverpb::{
+    CompactionResponse, DeleteRangeResponse, HashKvResponse, MemberListResponse, PutResponse,
+    RangeResponse, ResponseHeader, StatusResponse, TxnResponse, WatchResponse,
+};
+use proto::mvccpb::Event;
+use proto::mvccpb::event::EventType;
+
+/// Longer runs of one byte are printed as `x*1000`.
+const RUN_MIN: usize = 32;
+
+/// What the server under test calls itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ids {
+    pub cluster: u64,
+    pub member: u64,
+    pub term: u64,
+}
+
+/// Keys and values: bare if they are plain words, else quoted with escapes.
+pub fn bytes(bytes: &[u8]) -> String {
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"_-./".contains(b);
+    if bytes.len() >= RUN_MIN && bytes.iter().all(|b| *b == bytes[0]) {
+        return format!("{}*{}", bytes[..1].escape_ascii(), bytes.len());
+    }
+    if !bytes.is_empty() && bytes.iter().all(plain) {
+        return String::from_utf8_lossy(bytes).into_owned();
+    }
+    format!("\"{}\"", bytes.escape_ascii())
+}
+
+pub fn header(header: Option<&ResponseHeader>, ids: &Ids) -> String {
+    let Some(header) = header else { return "no header".to_owned() };
+    let mut parts = Vec::new();
+    let mut id = |letter: &str, name: &str, value: u64, expected: u64| {
+        if value != 0 && value == expected {
+            parts.push(letter.to_owned());
+        } else if value != 0 {
+            parts.push(format!("{name}={value}"));
+        }
+    };
+    id("C", "cluster_id", header.cluster_id, ids.cluster);
+    id("M", "member_id", header.member_id, ids.member);
+    id("T", "raft_term", header.raft_term, ids.term);
+    if header.revision != 0 {
+        parts.push(format!("rev={}", header.revision));
+    }
+    format!("{{{}}}", parts.join(" "))
+}
+
+pub fn key_value(encoded: &EncodedKeyValue) -> String {
+    let Ok(kv) = encoded.parse() else { return format!("undecodable {:?}", encoded.as_bytes()) };
+    let mut text = bytes(&kv.key);
+    let numbers = [
+        ("create", kv.create_revision),
+        ("mod", kv.mod_revision),
+        ("version", kv.version),
+        ("lease", kv.lease),
+    ];
+    for (name, number) in numbers.into_iter().filter(|(_, number)| *number != 0) {
+        let _ = write!(text, " {name}={number}");
+    }
+    if !kv.value.is_empty() {
+        let _ = write!(text, " value={}", bytes(&kv.value));
+    }
+    text
+}
+
+pub fn event(event: &Event) -> String {
+    let kind = match event.r#type() {
+        EventType::Put if event.r#type == 0 => "put".to_owned(),
+        EventType::Delete => "delete".to_owned(),
+        EventType::Put => format!("type={}", event.r#type),
+    };
+    let kv = event.kv.as_ref().map_or_else(|| "no kv".to_owned(), key_value);
+    let previous = event.prev_kv.as_ref().map(|kv| format!(" prev {{{}}}", key_value(kv)));
+    format!("{kind} {kv}{}", previous.unwrap_or_default())
+}
+
+pub fn put(answer: &PutResponse, ids: &Ids) -> String {
+    let mut text = format!("put {}", header(answer.header.as_ref(), ids));
+    if let Some(kv) = &answer.prev_kv {
+        let _ = write!(text, " prev {{{}}}", key_value(kv));
+    }
+    text
+}
+
+pub fn range(answer: &RangeResponse, ids: &Ids) -> String {
+    let mut text = format!("range {}", header(answer.header.as_ref(), ids));
+    let _ = write!(text, " count={}", answer.count);
+    if answer.more {
+        text.push_str(" more");
+    }
+    for kv in &answer.kvs {
+        let _ = write!(text, "\n  {}", key_value(kv));
+    }
+    text
+}
+
+pub fn delete(answer: &DeleteRangeResponse, ids: &Ids) -> String {
+    let mut text = format!("del {}", header(answer.header.as_ref(), ids));
+    let _ = write!(text, " deleted={}", answer.deleted);
+    for kv in &answer.prev_kvs {
+        let _ = write!(text, "\n  prev {{{}}}", key_value(kv));
+    }
+    text
+}
+
+pub fn txn(answer: &TxnResponse, ids: &Ids) -> String {
+    let branch = if answer.succeeded { "succeeded" } else { "failed" };
+    let mut text = format!("txn {} {branch}", header(answer.header.as_ref(), ids));
+    for op in &answer.responses {
+        let op = match &op.response {
+            None => "empty".to_owned(),
+            Some(Response::ResponseRange(answer)) => range(answer, ids),
+            Some(Response::ResponsePut(answer)) => put(answer, ids),
+            Some(Response::ResponseDeleteRange(answer)) => delete(answer, ids),
+            Some(Response::ResponseTxn(answer)) => txn(answer, ids),
+        };
+        let _ = write!(text, "\n  {}", op.replace('\n', "\n  "));
+    }
+    text
+}
+
+pub fn compact(answer: &CompactionResponse, ids: &Ids) -> String {
+    format!("compact {}", header(answer.header.as_ref(), ids))
+}
+
+pub fn hash_kv(answer: &HashKvResponse, ids: &Ids) -> String {
+    let header = header(answer.header.as_ref(), ids);
+    let (hash, compacted, revision) = (answer.hash, answer.compact_revision, answer.hash_revision);
+    format!("hashkv {header} hash={hash} compact_revision={compacted} hash_revision={revision}")
+}
+
+pub fn watch(answer: &WatchResponse, ids: &Ids) -> String {
+    let mut text = format!("watch {} id={}", header(answer.header.as_ref(), ids), answer.watch_id);
+    let flags =
+        [("created", answer.created), ("canceled", answer.canceled), ("fragment", answer.fragment)];
+    for (name, _) in flags.iter().filter(|(_, set)| *set) {
+        let _ = write!(text, " {name}");
+    }
+    if answer.compact_revision != 0 {
+        let _ = write!(text, " compact_revision={}", answer.compact_revision);
+    }
+    if !answer.cancel_reason.is_empty() {
+        let _ = write!(text, " reason=\"{}\"", answer.cancel_reason);
+    }
+    for one in &answer.events {
+        let _ = write!(text, "\n  {}", event(one));
+    }
+    text
+}
+
+/// Names and URLs are the harness's own choice, so only their number shows.
+pub fn members(answer: &MemberListResponse, ids: &Ids) -> String {
+    let mut text = format!("members {}", header(answer.header.as_ref(), ids));
+    for member in &answer.members {
+        let id = if member.id == ids.member { "M".to_owned() } else { member.id.to_string() };
+        let (peers, clients) = (member.peer_ur_ls.len(), member.client_ur_ls.len());
+        let _ = write!(text, "\n  {id} {} peer_urls={peers} client_urls={clients}", member.name);
+        if member.is_learner {
+            text.push_str(" learner");
+        }
+    }
+    text
+}
+
+/// Sizes and indexes are this member's own, so only whether they are plausible shows.
+pub fn status(answer: &StatusResponse, ids: &Ids) -> String {
+    let header = header(answer.header.as_ref(), ids);
+    let leader =
+        if answer.leader == ids.member { "M".to_owned() } else { answer.leader.to_string() };
+    let sizes = answer.db_size > 0 && (1..=answer.db_size).contains(&answer.db_size_in_use);
+    let indexes = answer.raft_applied_index > 0 && answer.raft_applied_index <= answer.raft_index;
+    let minor = answer.version.rsplit_once('.').map_or("", |(minor, _)| minor);
+    let mut text = format!("status {header} leader={leader} version={minor}");
+    let _ = write!(text, " sizes_ok={sizes} indexes_ok={indexes}");
+    let _ = write!(text, " term_ok={}", answer.raft_term == ids.term);
+    let _ = write!(text, " learner={} errors={:?}", answer.is_learner, answer.errors);
+    text
+}
+
+pub fn error(status: &tonic::Status) -> String {
+    format!("error {:?} \"{}\"", status.code(), status.message())
+}
