@@ -20,3 +20,4 @@
 
 pub mod config;
 pub mod limits;
+pub mod logging;

@@ -19,14 +19,33 @@
 //! as `5s`; an option that kvd does not implement is an error when ignoring it would change
 //! security or durability.
 
+mod build;
+mod environment;
+mod error;
+mod file;
+mod flags;
+mod gates;
+mod help;
 pub mod ids;
+mod options;
+mod settings;
+mod suggest;
+#[cfg(test)]
+mod tests;
 mod url;
+mod value;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use error::Error;
+use flags::CommandLine;
+use settings::{Origin, Settings};
 pub use url::Url;
+
+/// The etcd whose behaviour kvd has; clients are told so unless `--server-version` says otherwise.
+pub const ETCD_VERSION: &str = "3.6.16";
 
 /// A member's settings after all sources were merged and checked.
 #[derive(Clone, Debug)]
@@ -88,6 +107,8 @@ pub struct Config {
     pub server_version: String,
     /// What was accepted but deserves a line in the log once logging works.
     pub warnings: Vec<String>,
+    /// Options that were accepted and have no effect, for the same purpose.
+    pub notes: Vec<String>,
 }
 
 /// One `name=url` group of `--initial-cluster`.
@@ -171,49 +192,64 @@ impl Config {
 }
 
 impl Default for Config {
+    /// What `kvd` runs with when it is told nothing.
     fn default() -> Self {
-        let url = |text| vec![Url::parse(text).expect("the default URLs are well-formed")];
-        let (client, peer) = (url("http://localhost:2379"), url("http://localhost:2380"));
-        Config {
-            name: "default".into(),
-            data_dir: "default.kvd".into(),
-            listen_client_urls: client.clone(),
-            advertise_client_urls: client,
-            listen_peer_urls: peer.clone(),
-            initial_advertise_peer_urls: peer.clone(),
-            initial_cluster: vec![InitialMember { name: "default".into(), peer_urls: peer }],
-            initial_cluster_state: ClusterState::New,
-            initial_cluster_token: "etcd-cluster".into(),
-            strict_reconfig_check: true,
-            heartbeat_interval: Duration::from_millis(100),
-            election_timeout: Duration::from_millis(1000),
-            initial_election_tick_advance: true,
-            pre_vote: true,
-            quota_backend_bytes: Some(2 << 30),
-            max_txn_ops: 128,
-            max_request_bytes: 1536 * 1024,
-            max_concurrent_streams: u32::MAX,
-            grpc_keepalive_min_time: Duration::from_secs(5),
-            grpc_keepalive_interval: Some(Duration::from_secs(2 * 60 * 60)),
-            grpc_keepalive_timeout: Some(Duration::from_secs(20)),
-            watch_progress_notify_interval: Duration::from_secs(10 * 60),
-            warning_apply_duration: Duration::from_millis(100),
-            warning_unary_request_duration: Duration::from_millis(300),
-            fsync: true,
-            snapshot_log_bytes: 64 << 20,
-            log_retention_bytes: 16 << 20,
-            log_cache_bytes: 8 << 20,
-            recent_bytes_max: 32 << 20,
-            row_cache_bytes: 16 << 20,
-            disk_reserve: None,
-            grpc_threads: 1,
-            log: LogConfig {
-                level: LogLevel::Info,
-                format: LogFormat::Console,
-                outputs: vec![LogOutput::Stderr],
-            },
-            server_version: "3.6.16".into(),
-            warnings: Vec::new(),
-        }
+        build::build(Settings::default()).expect("the table's defaults fit together")
     }
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Startup {
+    Run(Box<Config>),
+    /// Text for stdout, then success: `--help` and `--version`.
+    Print(String),
+}
+
+/// Reads the process's arguments and variables, and the config file they name.
+pub fn from_process() -> Result<Startup, Error> {
+    let mut args = Vec::new();
+    for arg in std::env::args_os().skip(1) {
+        args.push(arg.into_string().map_err(|arg| {
+            Error::new(format!("{arg:?}"), "is not valid UTF-8", "write it in UTF-8").usage()
+        })?);
+    }
+    // Other people's variables may be anything; ours that are not text are left to their owner.
+    let variables: Vec<(String, String)> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    load(&args, &variables)
+}
+
+/// As `from_process`, with the arguments after the program's name and the variables given.
+pub fn load(args: &[String], variables: &[(String, String)]) -> Result<Startup, Error> {
+    let flags = match flags::parse(args)? {
+        CommandLine::Help => return Ok(Startup::Print(help::text())),
+        CommandLine::Version => return Ok(Startup::Print(version())),
+        CommandLine::Flags(flags) => flags,
+    };
+    let mut settings = Settings::default();
+    let option = options::by_name("config-file").expect("the table has --config-file");
+    let flag = flags.iter().rfind(|flag| flag.is("config-file"));
+    let file = match flag {
+        Some(flag) => Some((flag.value.as_str(), flag.origin())),
+        None => environment::lookup(variables, option)
+            .map(|(value, name)| (value, Origin::Variable(name.into()))),
+    };
+    if let Some((path, origin)) = file.filter(|(path, _)| !path.is_empty()) {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let what = format!("{origin}: {path}");
+            Error::new(what, format!("cannot be read ({error})"), "check the path and its rights")
+        })?;
+        file::apply(path, &text, &mut settings)?;
+    }
+    environment::apply(variables, &mut settings);
+    for flag in flags {
+        flag.apply(&mut settings);
+    }
+    build::build(settings).map(|config| Startup::Run(Box::new(config)))
+}
+
+fn version() -> String {
+    format!("kvd Version: {}\netcd API: {ETCD_VERSION}\n", env!("CARGO_PKG_VERSION"))
 }

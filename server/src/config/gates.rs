@@ -1,0 +1,58 @@
+//! etcd's feature gates: most of them switch something that kvd always or never does.
+
+use super::{suggest, value};
+
+/// What kvd does about a gate that is switched on.
+enum Effect {
+    /// Nothing, for this reason.
+    None(&'static str),
+    Refused,
+}
+
+const GATES: &[(&str, Effect)] = &[
+    ("AllAlpha", Effect::None("kvd has no alpha features")),
+    ("AllBeta", Effect::None("kvd has no beta features")),
+    ("CompactHashCheck", Effect::None("there are no other members to compare with")),
+    ("FastLeaseKeepAlive", Effect::None("kvd always works that way")),
+    (
+        "InitialCorruptCheck",
+        Effect::None("kvd always checks its own data, and there are no other members to ask"),
+    ),
+    ("LeaseCheckpoint", Effect::None("kvd needs no switch for it")),
+    ("LeaseCheckpointPersist", Effect::None("kvd needs no switch for it")),
+    ("PriorityRequest", Effect::None("kvd needs no switch for it")),
+    ("SetMemberLocalAddr", Effect::Refused),
+    ("StopGRPCServiceOnDefrag", Effect::None("defragmentation never stops the member")),
+    ("TxnModeWriteWithSharedBuffer", Effect::None("kvd's reads do not copy a buffer")),
+];
+
+/// One note per gate that is known and switched on without effect.
+pub(super) fn parse(text: &str) -> Result<Vec<String>, String> {
+    let mut notes = Vec::new();
+    for word in value::list(text) {
+        let (name, on) = word
+            .split_once('=')
+            .ok_or_else(|| format!("\"{word}\" must have the form Gate=true or Gate=false"))?;
+        let on = value::boolean(on.trim()).map_err(|why| format!("the gate {name} {why}"))?;
+        let name = name.trim();
+        let known = GATES.iter().find(|(gate, _)| *gate == name);
+        match known.map(|(_, effect)| effect) {
+            Some(Effect::Refused) if on => {
+                return Err(format!("the gate {name} is not supported yet"));
+            }
+            Some(Effect::None(why)) if on => {
+                notes.push(format!("the feature gate {name} has no effect: {why}"));
+            }
+            Some(_) => {}
+            None => return Err(unknown(name)),
+        }
+    }
+    Ok(notes)
+}
+
+fn unknown(name: &str) -> String {
+    match suggest::nearest(name, GATES.iter().map(|(gate, _)| *gate)) {
+        Some(gate) => format!("there is no gate \"{name}\", did you mean {gate}?"),
+        None => format!("there is no gate \"{name}\""),
+    }
+}

@@ -1,0 +1,62 @@
+//! Options that etcd has dropped and that manifests still pass.
+//!
+//! Booleans that became feature gates are here under their old names; the rest is what etcd itself
+//! accepts and ignores.
+
+use super::Kind::{Bool, Choice, Text};
+use super::{Opt, option};
+
+const GATE: &str = "kvd needs no switch for it";
+const DROPPED: &str = "etcd has dropped it";
+const PROXY: &str = "it matters only with --proxy";
+
+pub(super) static OPTIONS: &[Opt] = &[
+    option("experimental-initial-corrupt-check", Bool, "false", "Check the data at the start.")
+        .accepted("kvd always checks its own data, and there are no other members to ask"),
+    option("experimental-compact-hash-check-enabled", Bool, "false", "Compare hashes.")
+        .accepted("there are no other members to compare with"),
+    option("experimental-enable-lease-checkpoint", Bool, "false", "Keep leases' remaining time.")
+        .accepted(GATE),
+    option("experimental-enable-lease-checkpoint-persist", Bool, "false", "Keep it on disk.")
+        .accepted(GATE),
+    option("experimental-stop-grpc-service-on-defrag", Bool, "false", "Turn clients away.")
+        .accepted("defragmentation never stops the member"),
+    option("experimental-txn-mode-write-with-shared-buffer", Bool, "true", "Share a buffer.")
+        .accepted(GATE),
+    option("enable-v2", Bool, "false", "Serve the v2 API.").refused("the v2 API"),
+    option("experimental-enable-v2v3", Text, "", "Serve the v2 API on v3 data.")
+        .refused("the v2 API"),
+    option(
+        "v2-deprecation",
+        Choice(&[
+            "",
+            "not-yet",
+            "write-only",
+            "write-only-drop-data",
+            "write-only-skip-check",
+            "gone",
+        ]),
+        "write-only",
+        "Stage of the v2 API's end.",
+    )
+    .accepted("there is no v2 data"),
+    option("proxy", Choice(&["", "off", "on", "readonly"]), "off", "Be a v2 proxy.")
+        .refused("the v2 proxy"),
+    option("proxy-failure-wait", Text, "", "Milliseconds.").accepted(PROXY),
+    option("proxy-refresh-interval", Text, "", "Milliseconds.").accepted(PROXY),
+    option("proxy-dial-timeout", Text, "", "Milliseconds.").accepted(PROXY),
+    option("proxy-write-timeout", Text, "", "Milliseconds.").accepted(PROXY),
+    option("proxy-read-timeout", Text, "", "Milliseconds.").accepted(PROXY),
+    option("cluster-active-size", Text, "", "").accepted(DROPPED),
+    option("cluster-remove-delay", Text, "", "").accepted(DROPPED),
+    option("cluster-sync-interval", Text, "", "").accepted(DROPPED),
+    option("force", Bool, "false", "").accepted(DROPPED),
+    option("max-result-buffer", Text, "", "").accepted(DROPPED),
+    option("max-retry-attempts", Text, "", "").accepted(DROPPED),
+    option("peer-heartbeat-interval", Text, "", "").accepted(DROPPED),
+    option("peer-election-timeout", Text, "", "").accepted(DROPPED),
+    option("retry-interval", Text, "", "").accepted(DROPPED),
+    option("snapshot", Bool, "false", "").accepted(DROPPED),
+    option("v", Bool, "false", "").accepted(DROPPED),
+    option("vv", Bool, "false", "").accepted(DROPPED),
+];

@@ -1,0 +1,173 @@
+//! What is refused, with the exact words: a wrong usage exits with 2, the rest with 1.
+
+use super::*;
+
+#[test]
+fn wrong_command_lines_exit_with_2() {
+    for (args, want) in [
+        ("--nmae x", "2 --nmae: there is no such option; did you mean --name?"),
+        (
+            "--listen-client-url x",
+            "2 --listen-client-url: there is no such option; did you mean --listen-client-urls?",
+        ),
+        ("--gibberish", "2 --gibberish: there is no such option; kvd --help lists them all"),
+        ("--name", "2 --name: needs a value; write --name=..."),
+        ("--pre-vote false", "2 \"false\": kvd takes options only; write --pre-vote=false"),
+        ("--pre-vote=maybe", "2 --pre-vote: must be true or false, not \"maybe\"; see kvd --help"),
+        ("start", "2 \"start\": kvd takes options only; options start with --, see kvd --help"),
+        ("--max-txn-ops x", "2 --max-txn-ops: must be a whole number, not \"x\"; see kvd --help"),
+        (
+            "--max-txn-ops 0",
+            "2 --max-txn-ops: must be between 1 and 2147483647, not 0; see kvd --help",
+        ),
+        (
+            "--grpc-keepalive-min-time 5",
+            "2 --grpc-keepalive-min-time: needs a unit, as in 5s or 5ms; see kvd --help",
+        ),
+        ("--snapshot-count -1", "2 --snapshot-count: must be at least 0, not -1; see kvd --help"),
+        (
+            "--log-level loud",
+            "2 --log-level: must be one of debug, info, warn, error, panic, fatal, not \"loud\"; see kvd --help",
+        ),
+        (
+            "--feature-gates InitialCorrupCheck=true",
+            "2 --feature-gates: there is no gate \"InitialCorrupCheck\", did you mean InitialCorruptCheck?; see kvd --help",
+        ),
+        (
+            "--quota-backend-bytes 8XB",
+            "2 --quota-backend-bytes: must be a number of bytes like 67108864 or 64MiB, not \"8XB\"; see kvd --help",
+        ),
+    ] {
+        assert_eq!(error(args, ""), want);
+    }
+    let text = error("", "ETCD_PRE_VOTE=maybe");
+    assert_eq!(text, "1 ETCD_PRE_VOTE: must be true or false, not \"maybe\"; see kvd --help");
+}
+
+/// What would change security or durability is never ignored.
+#[test]
+fn what_is_not_supported_is_refused_by_name() {
+    for (args, variables, want) in [
+        ("--cert-file a.crt", "", "1 --cert-file: TLS is not supported yet; leave the flag out"),
+        (
+            "--client-cert-auth",
+            "",
+            "1 --client-cert-auth: TLS is not supported yet; leave the flag out",
+        ),
+        (
+            "",
+            "ETCD_CLIENT_CERT_AUTH=true",
+            "1 ETCD_CLIENT_CERT_AUTH: TLS is not supported yet; unset the variable",
+        ),
+        (
+            "--peer-auto-tls=true",
+            "",
+            "1 --peer-auto-tls: TLS is not supported yet; leave the flag out",
+        ),
+        (
+            "--auth-token jwt,pub-key=k",
+            "",
+            "1 --auth-token: authentication is not supported yet; leave the flag out",
+        ),
+        (
+            "--auto-compaction-retention 1",
+            "",
+            "1 --auto-compaction-retention: auto-compaction is not supported yet; leave the flag out",
+        ),
+        (
+            "--listen-metrics-urls http://127.0.0.1:2381",
+            "",
+            "1 --listen-metrics-urls: a listener for metrics and health is not supported yet; leave the flag out",
+        ),
+        (
+            "--force-new-cluster",
+            "",
+            "1 --force-new-cluster: cutting a cluster down to one member is not supported yet; leave the flag out",
+        ),
+        (
+            "--wal-dir /x",
+            "",
+            "1 --wal-dir: a log outside the data directory is not supported yet; leave the flag out",
+        ),
+        (
+            "--corrupt-check-time 1h",
+            "",
+            "1 --corrupt-check-time: comparing members' data is not supported yet; leave the flag out",
+        ),
+        (
+            "--listen-client-urls https://127.0.0.1:1",
+            "",
+            "2 --listen-client-urls: \"https://127.0.0.1:1\" cannot be used: TLS is not supported yet; use http://; see kvd --help",
+        ),
+    ] {
+        assert_eq!(error(args, variables), want);
+    }
+    // Their defaults, spelled out, change nothing.
+    let defaults = "--client-cert-auth=false --auto-tls=f --cert-file= --cors=* --metrics=basic \
+                    --auth-token=simple --tls-min-version=TLS1.2 --auto-compaction-retention=0 \
+                    --corrupt-check-time=0s --discovery-dial-timeout=2000ms --proxy=off";
+    assert!(config(defaults, "").notes.is_empty());
+}
+
+#[test]
+fn contradictions_are_named() {
+    for (args, want) in [
+        (
+            "--listen-client-urls http://127.0.0.1:1",
+            "2 --listen-client-urls: --advertise-client-urls is required when it is set, so that clients are told how to reach this member; add --advertise-client-urls=http://127.0.0.1:1",
+        ),
+        (
+            "--election-timeout 400",
+            "2 --election-timeout: 400 ms is less than 5 heartbeats, and --heartbeat-interval is 100 ms; try 1000",
+        ),
+        (
+            "--heartbeat-interval 300",
+            "1 --election-timeout: 1000 ms is less than 5 heartbeats, and --heartbeat-interval is 300 ms; try 3000",
+        ),
+        (
+            "--election-timeout 50001",
+            "2 --election-timeout: 50001 ms is more than the 50000 ms allowed; choose a shorter one",
+        ),
+        ("--heartbeat-interval 0", "2 --heartbeat-interval: must be at least 1 ms; try 100"),
+        (
+            "--initial-cluster b=http://localhost:2380",
+            "2 --initial-cluster: it does not name this member, \"default\", only b; set --name to one of them, or add this member",
+        ),
+        (
+            "--initial-cluster default=http://10.0.0.1:2380",
+            "2 --initial-cluster: it gives \"default\" the URLs http://10.0.0.1:2380, but --initial-advertise-peer-urls says http://localhost:2380; give both the same URLs",
+        ),
+        (
+            "--initial-cluster default=http://localhost:2380,b=http://10.0.0.2:2380",
+            "2 --initial-cluster: it names 2 members, and clusters of several members are not supported yet; name this member only",
+        ),
+        (
+            "--initial-cluster default",
+            "2 --initial-cluster: \"default\" must have the form name=http://host:port; see kvd --help",
+        ),
+        (
+            "--listen-peer-urls http://127.0.0.1:2379",
+            "2 --listen-peer-urls: http://127.0.0.1:2379 would be listened on twice; give clients and peers ports of their own",
+        ),
+        (
+            "--listen-peer-urls http://example.com:2380",
+            "2 --listen-peer-urls: \"http://example.com:2380\" must have an IP address or localhost to listen on; write the address instead of the name",
+        ),
+        (
+            "--listen-peer-urls localhost:2380",
+            "2 --listen-peer-urls: \"localhost:2380\" cannot be used: a URL must start with http://, as in http://127.0.0.1:2379; see kvd --help",
+        ),
+        (
+            "--watch-progress-notify-interval 50ms",
+            "2 --watch-progress-notify-interval: must be at least 100ms, not 50ms; correct --watch-progress-notify-interval",
+        ),
+        (
+            "--server-version 3.6",
+            "2 --server-version: must be a version like 3.6.16, not \"3.6\"; correct --server-version",
+        ),
+        ("--name=", "2 --name: must not be empty; correct --name"),
+        ("--name=a,b", "2 --name: must not contain = , or /, but is \"a,b\"; correct --name"),
+    ] {
+        assert_eq!(error(args, ""), want);
+    }
+}

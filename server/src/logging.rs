@@ -1,0 +1,261 @@
+//! Where log lines go and what they look like: for people by default, with etcd's keys as JSON.
+//!
+//! ```text
+//! 2026-11-21T08:00:00.000000Z  INFO ready to serve clients address=127.0.0.1:2379
+//! {"level":"info","ts":"2026-11-21T08:00:00.000000Z","caller":"src/server.rs:10","msg":"ready ...","address":"127.0.0.1:2379"}
+//! ```
+//!
+//! kvd's own crates log at the level asked for, libraries at `warn` at best (`info` when debugging):
+//! what they tell on their way is about them, not about the member.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::config::{LogConfig, LogFormat, LogLevel, LogOutput};
+
+/// The crates that are kvd, as tracing knows them.
+const OWN_TARGETS: &[&str] = &["kvd", "server", "store", "proto"];
+
+/// Installs the process's logger. The error says which output cannot be opened.
+pub fn init(config: &LogConfig) -> Result<(), String> {
+    let outputs = Outputs::open(&config.outputs)?;
+    let colour =
+        outputs.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let layer = tracing_subscriber::fmt::layer()
+        .event_format(Format { json: config.format == LogFormat::Json })
+        .with_ansi(colour && config.format == LogFormat::Console)
+        .with_writer(outputs);
+    tracing_subscriber::registry()
+        .with(filter(config.level))
+        .with(layer)
+        .try_init()
+        .map_err(|error| format!("--log-outputs: {error}; start one logger only"))
+}
+
+fn filter(level: LogLevel) -> Targets {
+    let (own, libraries) = match level {
+        LogLevel::Debug => (LevelFilter::DEBUG, LevelFilter::INFO),
+        LogLevel::Info => (LevelFilter::INFO, LevelFilter::WARN),
+        LogLevel::Warn => (LevelFilter::WARN, LevelFilter::WARN),
+        LogLevel::Error | LogLevel::Panic | LogLevel::Fatal => {
+            (LevelFilter::ERROR, LevelFilter::ERROR)
+        }
+    };
+    let targets = OWN_TARGETS.iter().map(|target| (*target, own));
+    Targets::new().with_default(libraries).with_targets(targets)
+}
+
+/// All places a line goes to. A line is one write to each, so that lines never mix.
+struct Outputs {
+    outputs: Mutex<Vec<Output>>,
+}
+
+enum Output {
+    Stderr,
+    Stdout,
+    File(File),
+}
+
+impl Outputs {
+    fn open(outputs: &[LogOutput]) -> Result<Outputs, String> {
+        let open = |output: &LogOutput| match output {
+            LogOutput::Stderr => Ok(Output::Stderr),
+            LogOutput::Stdout => Ok(Output::Stdout),
+            LogOutput::File(path) => {
+                OpenOptions::new().create(true).append(true).open(path).map(Output::File).map_err(
+                    |error| {
+                        format!(
+                            "--log-outputs: {} cannot be opened ({error}); choose a file in a \
+                             directory that exists and may be written",
+                            path.display()
+                        )
+                    },
+                )
+            }
+        };
+        Ok(Outputs { outputs: Mutex::new(outputs.iter().map(open).collect::<Result<_, _>>()?) })
+    }
+
+    /// Escape codes are for eyes only: one output that is not a terminal switches them off.
+    fn is_terminal(&self) -> bool {
+        let outputs = self.outputs.lock().unwrap_or_else(PoisonError::into_inner);
+        outputs.iter().all(|output| match output {
+            Output::Stderr => io::stderr().is_terminal(),
+            Output::Stdout => io::stdout().is_terminal(),
+            Output::File(_) => false,
+        })
+    }
+}
+
+impl<'a> MakeWriter<'a> for Outputs {
+    type Writer = &'a Outputs;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        self
+    }
+}
+
+impl Write for &Outputs {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let mut outputs = self.outputs.lock().unwrap_or_else(PoisonError::into_inner);
+        for output in outputs.iter_mut() {
+            // A log that cannot be written has nobody to tell; the member goes on.
+            let _ = match output {
+                Output::Stderr => io::stderr().write_all(line),
+                Output::Stdout => io::stdout().write_all(line).and_then(|()| io::stdout().flush()),
+                Output::File(file) => file.write_all(line),
+            };
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Format {
+    json: bool,
+}
+
+impl<S, N> FormatEvent<S, N> for Format
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        match self.json {
+            true => json(writer, event),
+            false => console(writer, event),
+        }
+    }
+}
+
+/// Time, level, message, then `key=value`.
+fn console(mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    let fields = Fields::of(event);
+    let (dim, reset) = if writer.has_ansi_escapes() { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
+    let colour = match (writer.has_ansi_escapes(), *event.metadata().level()) {
+        (false, _) => "",
+        (true, Level::ERROR) => "\x1b[31m",
+        (true, Level::WARN) => "\x1b[33m",
+        (true, Level::INFO) => "\x1b[32m",
+        (true, _) => "\x1b[34m",
+    };
+    write!(writer, "{dim}")?;
+    SystemTime.format_time(&mut writer)?;
+    write!(writer, "{reset} {colour}{:>5}{reset} ", event.metadata().level().as_str())?;
+    // A line is one line, whatever is in the message.
+    write!(writer, "{}", one_line(&fields.message))?;
+    for (name, value) in &fields.others {
+        let text = match value {
+            serde_json::Value::String(text) if !needs_quotes(text) => text.clone(),
+            value => value.to_string(),
+        };
+        write!(writer, " {dim}{name}={reset}{text}")?;
+    }
+    writeln!(writer)
+}
+
+fn one_line(text: &str) -> String {
+    match text.contains(['\n', '\r', '\x1b']) {
+        true => text.escape_debug().to_string(),
+        false => text.to_string(),
+    }
+}
+
+fn needs_quotes(text: &str) -> bool {
+    text.is_empty() || text.chars().any(|c| c.is_whitespace() || c.is_control() || c == '"')
+}
+
+/// The keys of etcd's log: level, ts, caller, msg, then the fields.
+fn json(mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    let fields = Fields::of(event);
+    let metadata = event.metadata();
+    let level = match *metadata.level() {
+        Level::ERROR => "error",
+        Level::WARN => "warn",
+        Level::INFO => "info",
+        Level::DEBUG | Level::TRACE => "debug",
+    };
+    write!(writer, "{{\"level\":\"{level}\",\"ts\":\"")?;
+    SystemTime.format_time(&mut writer)?;
+    write!(writer, "\"")?;
+    if let (Some(file), Some(line)) = (metadata.file(), metadata.line()) {
+        write!(writer, ",\"caller\":{}", quoted(&format!("{file}:{line}")))?;
+    }
+    write!(writer, ",\"msg\":{}", quoted(&fields.message))?;
+    for (name, value) in &fields.others {
+        write!(writer, ",{}:{value}", quoted(name))?;
+    }
+    writeln!(writer, "}}")
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// An event's values, the message apart.
+#[derive(Default)]
+struct Fields {
+    message: String,
+    others: Vec<(&'static str, serde_json::Value)>,
+}
+
+impl Fields {
+    fn of(event: &Event<'_>) -> Fields {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        fields
+    }
+
+    fn add(&mut self, field: &Field, value: serde_json::Value) {
+        match (field.name(), value) {
+            ("message", serde_json::Value::String(text)) => self.message = text,
+            (name, value) => self.others.push((name, value)),
+        }
+    }
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.add(field, format!("{value:?}").into());
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.add(field, value.into());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.add(field, value.into());
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.add(field, value.into());
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.add(field, value.into());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.add(field, value.into());
+    }
+}
