@@ -21,6 +21,8 @@ const POLL_EVERY: Duration = Duration::from_millis(10);
 #[derive(Clone, Debug)]
 pub struct NodeOptions {
     pub target: Target,
+    /// The program to start, instead of the one that the target names.
+    pub program: Option<PathBuf>,
     pub name: String,
     /// Flags after the ones that every node gets; they take etcd's form, `--flag=value`.
     pub args: Vec<String>,
@@ -40,6 +42,7 @@ impl NodeOptions {
     pub fn new(target: Target) -> Self {
         Self {
             target,
+            program: None,
             name: "n1".to_owned(),
             args: Vec::new(),
             env: Vec::new(),
@@ -118,7 +121,10 @@ impl Node {
     /// Starts the process and returns at once.
     pub fn spawn(&mut self) -> Result<()> {
         assert!(self.child.is_none(), "node {} is already running", self.options.name);
-        let program = self.options.target.binary()?;
+        let program = match &self.options.program {
+            Some(program) => program.clone(),
+            None => self.options.target.binary()?,
+        };
         let log = OpenOptions::new().create(true).append(true).open(self.log_path())?;
         let mut command = self.command(&program);
         command.stdin(Stdio::null()).stdout(File::try_clone(&log)?).stderr(log);
