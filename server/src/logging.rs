@@ -11,6 +11,8 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use tracing::field::{Field, Visit};
@@ -73,17 +75,13 @@ impl Outputs {
         let open = |output: &LogOutput| match output {
             LogOutput::Stderr => Ok(Output::Stderr),
             LogOutput::Stdout => Ok(Output::Stdout),
-            LogOutput::File(path) => {
-                OpenOptions::new().create(true).append(true).open(path).map(Output::File).map_err(
-                    |error| {
-                        format!(
-                            "--log-outputs: {} cannot be opened ({error}); choose a file in a \
-                             directory that exists and may be written",
-                            path.display()
-                        )
-                    },
+            LogOutput::File(path) => open_file(path).map(Output::File).map_err(|error| {
+                format!(
+                    "--log-outputs: {} cannot be opened ({error}); choose a file in a directory \
+                     that exists and may be written",
+                    path.display()
                 )
-            }
+            }),
         };
         Ok(Outputs { outputs: Mutex::new(outputs.iter().map(open).collect::<Result<_, _>>()?) })
     }
@@ -97,6 +95,11 @@ impl Outputs {
             Output::File(_) => false,
         })
     }
+}
+
+/// For the owner's eyes only: what is logged may hold keys.
+fn open_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }
 
 impl<'a> MakeWriter<'a> for Outputs {
@@ -257,5 +260,91 @@ impl Visit for Fields {
 
     fn record_bool(&mut self, field: &Field, value: bool) {
         self.add(field, value.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Buffer {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is logged at this level, the time of each line cut off.
+    fn logged(json: bool, level: LogLevel, log: impl Fn()) -> Vec<String> {
+        let buffer = Buffer::default();
+        let writer = buffer.clone();
+        let layer = tracing_subscriber::fmt::layer()
+            .event_format(Format { json })
+            .with_ansi(false)
+            .with_writer(move || writer.clone());
+        let subscriber = tracing_subscriber::registry().with(filter(level)).with(layer);
+        tracing::subscriber::with_default(subscriber, log);
+        let text = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
+        text.lines().map(str::to_string).collect()
+    }
+
+    #[test]
+    fn lines_for_people() {
+        let lines = logged(false, LogLevel::Info, || {
+            tracing::info!(path = "/a b", count = 3, ok = true, "opened\nthe log");
+            tracing::warn!(name: "x", text = "plain", "slow");
+            tracing::debug!("not at this level");
+            tracing::info!(target: "h2::codec", "not a library's small talk");
+            tracing::warn!(target: "h2::codec", "but its warnings");
+        });
+        let after_time: Vec<&str> = lines.iter().map(|l| l.split_once('Z').unwrap().1).collect();
+        assert_eq!(
+            after_time,
+            [
+                "  INFO opened\\nthe log path=\"/a b\" count=3 ok=true",
+                "  WARN slow text=plain",
+                "  WARN but its warnings",
+            ]
+        );
+    }
+
+    #[test]
+    fn lines_for_machines_have_etcds_keys() {
+        let lines = logged(true, LogLevel::Debug, || {
+            tracing::error!(path = %"/a \"b\"", count = 3, "said \"no\"\n");
+            tracing::debug!("small");
+        });
+        let first: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+        assert_eq!(first["level"], "error");
+        assert_eq!(first["msg"], "said \"no\"\n");
+        assert_eq!(first["path"], "/a \"b\"");
+        assert_eq!(first["count"], 3);
+        assert!(first["ts"].as_str().unwrap().ends_with('Z'));
+        assert!(first["caller"].as_str().unwrap().contains("logging.rs:"));
+        let second: serde_json::Value = serde_json::from_str(&lines[1]).unwrap();
+        assert_eq!(second["level"], "debug");
+    }
+
+    #[test]
+    fn an_output_that_cannot_be_opened_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("missing").join("kvd.log");
+        let error = Outputs::open(&[LogOutput::File(path.clone())]).err().unwrap();
+        assert!(error.contains(path.to_str().unwrap()), "{error}");
+        let path = directory.path().join("kvd.log");
+        for _ in 0..2 {
+            let outputs = Outputs::open(&[LogOutput::File(path.clone())]).unwrap();
+            (&outputs).write_all(b"line\n").unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "line\nline\n", "appended");
     }
 }

