@@ -1,1 +1,4 @@
-//! placeholder
+//! Black-box tests of the built programs, in one binary: real processes, free ports, temporary
+//! directories. `cargo build` first; see the harness for the environment variables.
+
+mod scripts;

@@ -59,11 +59,12 @@ pub fn check_directory(dir: &Path) -> Result<()> {
     let mut report = String::new();
     for file in files {
         let before = fs::read_to_string(&file)?;
-        let after = run(&before, target).with_context(|| file.display().to_string())?;
-        if update {
-            fs::write(&file, &after)?;
-        } else {
-            report.push_str(&differences(&file, &before, &after)?);
+        match run(&before, target) {
+            Ok(after) if update => fs::write(&file, &after)?,
+            Ok(after) => report.push_str(&differences(&file, &before, &after)?),
+            Err(error) => {
+                let _ = writeln!(report, "\n{}: {error:#}", file.display());
+            }
         }
     }
     ensure!(report.is_empty(), "{} does not answer as recorded:\n{report}", target.name());

@@ -172,7 +172,9 @@ impl Session {
             "recv" => {
                 let mut came = Vec::new();
                 for _ in 0..args.number()? {
-                    came.push(stream.receive().await?);
+                    let texts = || came.iter().map(|r| text::watch(r, &ids)).collect::<Vec<_>>();
+                    let response = stream.receive().await;
+                    came.push(response.with_context(|| format!("after {:#?}", texts()))?);
                 }
                 // Watchers of one stream are not ordered against each other.
                 came.sort_by_key(|response| response.watch_id);

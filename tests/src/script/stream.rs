@@ -16,7 +16,7 @@ use crate::Client;
 /// The id of progress responses that speak for the whole stream.
 const ALL_WATCHERS: i64 = -1;
 /// An answer that has not come by then is a failure.
-const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// A server says nothing when it is asked for progress too early: it is asked again.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(300);
 
