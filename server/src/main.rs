@@ -43,7 +43,9 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn fail(error: &str, code: u8) -> ExitCode {
+    // One line, whatever a mistyped key or path holds.
+    let line = error.replace(char::is_control, " ");
     // If stderr is gone as well, the exit code is all there is left to say.
-    let _ = writeln!(io::stderr(), "kvd: {error}");
+    let _ = writeln!(io::stderr(), "kvd: {line}");
     ExitCode::from(code)
 }

@@ -65,7 +65,9 @@ fn remedy(path: &str) -> String {
     // A flag's name in the wrong section, or in none, is the likeliest mistake.
     let last = path.rsplit('.').next().unwrap_or(path);
     let near = options::by_name(last).map(|option| option.key).or_else(|| {
-        suggest::nearest(path, options::all().map(|option| option.key)).or_else(|| {
+        let sections = options::all().filter_map(|option| Some(option.key.rsplit_once('.')?.0));
+        let known = options::all().map(|option| option.key).chain(sections);
+        suggest::nearest(path, known).or_else(|| {
             let name = suggest::nearest(last, options::all().map(|option| option.name))?;
             options::by_name(name).map(|option| option.key)
         })
@@ -132,7 +134,7 @@ impl Flattener<'_> {
     fn begin_mapping(&mut self, at: Marker) -> Result<(), Error> {
         match self.open.last() {
             None => {}
-            Some(Open::Mapping(Some(_))) => {
+            Some(Open::Mapping(Some((_, key)))) => {
                 let section = self.path();
                 let prefix = format!("{section}.");
                 if !options::all().any(|option| option.key.starts_with(&prefix)) {
@@ -142,7 +144,7 @@ impl Flattener<'_> {
                     };
                     return Err(error_at(
                         self.name,
-                        &at,
+                        key,
                         &format!("{section}: {why}"),
                         &remedy(&section),
                     ));

@@ -5,10 +5,11 @@ pub(super) fn nearest<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
-    // A third of the letters: more is another word, fewer would miss `--data` + `_dir`.
+    // A third of the letters: more is another word, fewer would miss short ones.
     let furthest = (word.chars().count() / 3).max(1);
     candidates
         .into_iter()
+        .filter(|candidate| candidate.len().abs_diff(word.len()) <= furthest)
         .map(|candidate| (distance(word, candidate), candidate))
         .filter(|(distance, _)| *distance <= furthest)
         .min_by_key(|(distance, _)| *distance)
