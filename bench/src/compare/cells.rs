@@ -1,0 +1,249 @@
+//! One server under one load, from an empty directory to figures.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use harness::{Node, NodeOptions, Target};
+
+use super::rows::Row;
+use crate::admin;
+use crate::load::{Engine, Limit};
+use crate::measure::{Probe, Process};
+use crate::scenario::{Kind, Scenario, address};
+use crate::workload::Order;
+
+/// Delays the return of each sync by 20 ms. `-D` keeps the server our own child.
+const SLOW_DISK: [&str; 10] = [
+    "strace",
+    "-D",
+    "-f",
+    "-q",
+    "--seccomp-bpf",
+    "-e",
+    "trace=fdatasync,fsync",
+    "-e",
+    "inject=fdatasync,fsync:delay_exit=20000",
+    "-o",
+];
+const RESTART_WITHIN: Duration = Duration::from_secs(60);
+const SNAPSHOT_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long and how large the runs are.
+#[derive(Clone, Copy)]
+pub(super) struct Size {
+    pub(super) warm_up: Duration,
+    pub(super) measured: Duration,
+    pub(super) keys: u32,
+    /// For memory to come to rest after a load.
+    pub(super) rest: Duration,
+    pub(super) idle: Duration,
+}
+
+impl Size {
+    pub(super) const FULL: Self = Self {
+        warm_up: Duration::from_secs(1),
+        measured: Duration::from_secs(5),
+        keys: 1_000_000,
+        rest: Duration::from_secs(5),
+        idle: Duration::from_secs(10),
+    };
+    pub(super) const QUICK: Self = Self {
+        warm_up: Duration::from_millis(500),
+        measured: Duration::from_secs(2),
+        keys: 100_000,
+        rest: Duration::from_secs(2),
+        idle: Duration::from_secs(4),
+    };
+}
+
+/// A server to be started again and again.
+pub(super) struct Contender<'a> {
+    pub(super) target: Target,
+    pub(super) program: &'a Path,
+    /// Parent of its data directories.
+    pub(super) parent: &'a Path,
+}
+
+/// What a cell found: a metric's id and its figure.
+pub(super) type Figures = Vec<(&'static str, f64)>;
+
+pub(super) fn run(row: Row, contender: &Contender<'_>, size: &Size) -> Result<Figures> {
+    let put = |clients, connections| Scenario { clients, connections, ..base(Kind::Put) };
+    match row {
+        Row::Put1 => loaded(&put(1, 1), contender, size),
+        Row::Put100 => loaded(&put(100, 10), contender, size),
+        Row::Put1000 => loaded(&put(1000, 100), contender, size),
+        Row::Range => loaded(&Scenario { keys: 10_000, ..base(Kind::Range) }, contender, size),
+        Row::List => {
+            let list = Scenario { keys: 1000, clients: 10, ..base(Kind::List) };
+            loaded(&list, contender, size)
+        }
+        Row::Watch => {
+            let writers = Scenario { rate: Some(500.0), clients: 10, ..base(Kind::Watch) };
+            loaded(&Scenario { connections: 2, keys: 1000, ..writers }, contender, size)
+        }
+        Row::SlowDisk => slow_disk(contender, size),
+        Row::Keys => keys(contender, size),
+        Row::Idle => {
+            let server = contender.start(&[])?;
+            std::thread::sleep(size.idle);
+            Ok(vec![("rss", resident_mb(&server.node)?)])
+        }
+    }
+}
+
+fn base(kind: Kind) -> Scenario {
+    Scenario {
+        kind,
+        clients: 100,
+        connections: 10,
+        rate: None,
+        keys: 100_000,
+        order: Order::Random,
+        value_bytes: 256,
+        compressible: false,
+        serializable: false,
+        watchers: 100,
+        prefix: kind.prefix(),
+        fill: true,
+    }
+}
+
+/// A running server; its directory goes with it.
+struct Server {
+    node: Node,
+    dir: tempfile::TempDir,
+}
+
+impl Contender<'_> {
+    fn start(&self, wrapper: &[&str]) -> Result<Server> {
+        let dir = tempfile::Builder::new().prefix("kvbench-").tempdir_in(self.parent)?;
+        let mut options = NodeOptions::new(self.target).dir(dir.path());
+        options.program = Some(PathBuf::from(self.program));
+        options.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
+        Ok(Server { node: Node::start(options)?, dir })
+    }
+
+    pub(super) fn version(&self) -> Result<String> {
+        admin::version(&self.start(&[])?.node.endpoint())
+    }
+}
+
+impl Server {
+    fn probe(&self) -> Result<Probe> {
+        Probe::new(process(&self.node)?, Some(&self.node.data_dir()))
+    }
+}
+
+fn process(node: &Node) -> Result<Process> {
+    Ok(Process::new(node.pid().context("the server has ended")?))
+}
+
+fn resident_mb(node: &Node) -> Result<f64> {
+    Ok(process(node)?.memory()?.resident as f64 / 1e6)
+}
+
+/// One workload on a fresh server. The device's counters run from the first call to the end of the
+/// stopped server, so that work put off until then is charged to the calls that caused it.
+fn loaded(scenario: &Scenario, contender: &Contender<'_>, size: &Size) -> Result<Figures> {
+    let mut server = contender.start(&[])?;
+    let probe = server.probe()?;
+    let mut load = scenario.prepare(address(&server.node.endpoint())?)?;
+    let mark = probe.mark()?;
+    let warm = load.run(size.warm_up)?;
+    let measured = load.measure(size.measured, Some(&probe))?;
+    ensure!(
+        measured.failed == 0,
+        "{} of {} calls failed: {}",
+        measured.failed,
+        measured.failed + measured.operations,
+        admin::complaint(&server.node.endpoint()),
+    );
+    drop(load);
+    server.node.stop()?;
+    let mut figures = vec![
+        ("rate", measured.per_second),
+        ("p50", measured.latency_us.p50),
+        ("p99", measured.latency_us.p99),
+    ];
+    figures.extend(measured.server_cpu_us.map(|cpu| ("cpu", cpu)));
+    figures.extend(measured.resident_mb.map(|resident| ("rss", resident)));
+    if let Some(written) = probe.written_since(&mark)? {
+        let operations = (warm.operations + measured.operations) as f64;
+        figures.push(("bytes", written.bytes as f64 / operations));
+        figures.push(("flushes", written.flushes as f64 / operations));
+    }
+    Ok(figures)
+}
+
+fn slow_disk(contender: &Contender<'_>, size: &Size) -> Result<Figures> {
+    let wrapper = [&SLOW_DISK[..], &["/dev/null"]].concat();
+    let server = contender.start(&wrapper)?;
+    let address = address(&server.node.endpoint())?;
+
+    let mut one = Scenario { clients: 1, connections: 1, ..base(Kind::Put) }.prepare(address)?;
+    one.run(size.warm_up)?;
+    let one = one.run(size.measured)?;
+
+    let reads = Scenario { keys: 100, clients: 10, connections: 2, ..base(Kind::Range) };
+    let reads = Scenario { rate: Some(200.0), ..reads };
+    reads.fill(address)?;
+    let mut engine = Engine::new(address)?;
+    let puts = engine.add(base(Kind::Put).group())?;
+    let reads = engine.add(reads.group())?;
+    engine.run(Limit::Time(size.warm_up))?;
+    let tallies = engine.run(Limit::Time(size.measured))?;
+    let failed: u64 = tallies.iter().map(|tally| tally.failed).sum();
+    ensure!(failed + one.failed == 0, "{} calls failed", failed + one.failed);
+    Ok(vec![
+        ("rate-1", one.per_second()),
+        ("rate-100", tallies[puts].per_second()),
+        ("read-p99", tallies[reads].latencies().p99),
+    ])
+}
+
+fn keys(contender: &Contender<'_>, size: &Size) -> Result<Figures> {
+    let mut server = contender.start(&[])?;
+    let endpoint = server.node.endpoint();
+    let scenario = Scenario { keys: size.keys, ..base(Kind::Put) };
+    scenario.fill(address(&endpoint)?)?;
+    std::thread::sleep(size.rest);
+    let mut figures = vec![("rss", resident_mb(&server.node)?)];
+
+    server.node.kill()?;
+    let start = Instant::now();
+    server.node.spawn()?;
+    admin::first_read(&endpoint, RESTART_WITHIN)?;
+    figures.push(("restart", start.elapsed().as_secs_f64()));
+    std::thread::sleep(size.rest);
+    figures.push(("rss-restarted", resident_mb(&server.node)?));
+
+    let file = server.dir.path().join("snapshot.db");
+    let time = match admin::snapshot(&endpoint, &file)? {
+        Some(time) => Some(time),
+        None => snapshot_on_signal(&mut server.node)?,
+    };
+    figures.extend(time.map(|time| ("snapshot", time.as_secs_f64())));
+    Ok(figures)
+}
+
+/// kvd writes a snapshot file of its own when it gets SIGUSR1. None when it does not.
+fn snapshot_on_signal(node: &mut Node) -> Result<Option<Duration>> {
+    let dir = node.data_dir().join("snap");
+    let files = || -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(&dir).into_iter().flatten().flatten();
+        let paths = entries.map(|entry| entry.path());
+        paths.filter(|path| path.extension().is_some_and(|end| end == "db")).collect()
+    };
+    let before = files();
+    let start = Instant::now();
+    node.signal(rustix::process::Signal::USR1)?;
+    while start.elapsed() < SNAPSHOT_WITHIN && node.is_running() {
+        if files().iter().any(|path| !before.contains(path)) {
+            return Ok(Some(start.elapsed()));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(None)
+}
