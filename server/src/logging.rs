@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! 2026-11-21T08:00:00.000000Z  INFO ready to serve clients address=127.0.0.1:2379
-//! {"level":"info","ts":"2026-11-21T08:00:00.000000Z","caller":"src/server.rs:10","msg":"ready ...","address":"127.0.0.1:2379"}
+//! {"level":"info","ts":"2026-11-21T08:00:00.000000Z","caller":"src/server.rs:10","msg":"ready"}
 //! ```
 //!
-//! kvd's own crates log at the level asked for, libraries at `warn` at best (`info` when debugging):
-//! what they tell on their way is about them, not about the member.
+//! kvd's own crates log at the level asked for, libraries at `warn` at best (`info` when
+//! debugging): what they tell on their way is about them, not about the member.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};

@@ -14,10 +14,10 @@
 //! parsed, so that every error can name the flag, the variable or the line of the file.
 //!
 //! Differences from etcd, all deliberate: a config file does not switch flags and environment off;
-//! a flag wins over its variable with a warning instead of ending the process; unknown options,
-//! variables (warning) and file keys are named with the nearest known one; durations in a file may be written
-//! as `5s`; an option that kvd does not implement is an error when ignoring it would change
-//! security or durability.
+//! a flag wins over its variable with a warning instead of ending the process; what is unknown is
+//! named with the nearest known (an error for flags and file keys, a warning for variables);
+//! durations in a file may be written as `5s`; an option that kvd does not implement is an error
+//! when ignoring it would change security or durability.
 
 mod build;
 mod environment;
