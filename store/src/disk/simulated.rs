@@ -1,0 +1,373 @@
+//! A disk in memory that knows what is durable: it fails the call it is told to fail, and cuts
+//! the power, keeping a seeded choice of the sectors and names that were not synced yet.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::{Disk, DiskFile};
+
+const SECTOR: usize = 512;
+
+/// The calls that can be made to fail; each kind is counted from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Call {
+    Create,
+    Write,
+    Sync,
+    Rename,
+    Remove,
+    SyncDir,
+}
+
+/// What a failing call does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Errno, for example 5 (EIO) or 28 (ENOSPC). Nothing is written.
+    Error(i32),
+    /// Half of the bytes are written and the call says so.
+    Short,
+    /// Half of the bytes are written, then the error comes.
+    ShortThenError(i32),
+}
+
+#[derive(Clone, Default)]
+pub struct SimulatedDisk {
+    world: Arc<Mutex<World>>,
+}
+
+#[derive(Default)]
+struct World {
+    nodes: BTreeMap<u64, Node>,
+    next_node: u64,
+    names: BTreeMap<PathBuf, u64>,
+    durable_names: BTreeMap<PathBuf, u64>,
+    /// Changes of names since the last `sync_dir`, oldest first.
+    renamings: Vec<Renaming>,
+    counts: BTreeMap<Call, u64>,
+    failures: Vec<(Call, u64, Failure)>,
+    /// Bytes that all files together may occupy.
+    room: Option<u64>,
+}
+
+#[derive(Clone)]
+enum Renaming {
+    Create(PathBuf, u64),
+    Rename(PathBuf, PathBuf),
+    Remove(PathBuf),
+}
+
+/// `content` is what a reader sees, `durable` what survives. A failed sync forgets `pending`
+/// though `content` keeps it, as Linux does.
+#[derive(Clone, Default)]
+struct Node {
+    content: Vec<u8>,
+    durable: Vec<u8>,
+    pending: Vec<(u64, Vec<u8>)>,
+}
+
+impl SimulatedDisk {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The `nth` call of this kind from now on (0 = the next) fails, once.
+    pub fn fail(&self, call: Call, nth: u64, failure: Failure) {
+        let mut world = self.world();
+        let at = world.counts.get(&call).copied().unwrap_or(0) + nth;
+        world.failures.push((call, at, failure));
+    }
+
+    pub fn clear_failures(&self) {
+        self.world().failures.clear();
+    }
+
+    /// How many calls of this kind were made.
+    pub fn count(&self, call: Call) -> u64 {
+        self.world().counts.get(&call).copied().unwrap_or(0)
+    }
+
+    /// Limits the bytes all files may occupy; growing beyond is ENOSPC.
+    pub fn set_room(&self, bytes: Option<u64>) {
+        self.world().room = bytes;
+    }
+
+    /// What the disk holds if the power goes now: each unsynced sector old, new or in between,
+    /// and a prefix of the unsynced name changes, as the seed decides. The original goes on.
+    pub fn power_cut(&self, seed: u64) -> Self {
+        let mut random = Random(seed ^ 0x9E37_79B9_7F4A_7C15);
+        let world = self.world();
+        // Some cuts keep nearly everything or nearly nothing: both ends are interesting.
+        let keep = [1, 8, 32, 56, 63][(random.next() % 5) as usize];
+        let mut names = world.durable_names.clone();
+        let kept = random.next() as usize % (world.renamings.len() + 1);
+        for renaming in &world.renamings[..kept] {
+            apply(&mut names, renaming.clone());
+        }
+        let mut nodes = BTreeMap::new();
+        for id in names.values() {
+            let content = survivor(&world.nodes[id], keep, &mut random);
+            let node = Node { durable: content.clone(), content, pending: Vec::new() };
+            nodes.insert(*id, node);
+        }
+        Self::from_parts(nodes, names, world.next_node)
+    }
+
+    /// What the disk holds if only this process dies: everything written, but what was not
+    /// synced is still not durable, and a later sync of the file covers only later writes.
+    pub fn process_killed(&self) -> Self {
+        let world = self.world();
+        let other = Self::from_parts(world.nodes.clone(), world.names.clone(), world.next_node);
+        other.world().durable_names = world.durable_names.clone();
+        other.world().renamings = world.renamings.clone();
+        other
+    }
+
+    pub fn file(&self, path: &Path) -> Option<Vec<u8>> {
+        let world = self.world();
+        Some(world.nodes[world.names.get(path)?].content.clone())
+    }
+
+    /// Replaces a file's contents behind everybody's back, durably.
+    pub fn set_file(&self, path: &Path, content: Vec<u8>) {
+        let mut world = self.world();
+        let id = match world.names.get(path) {
+            Some(id) => *id,
+            None => world.add(path),
+        };
+        world.durable_names.insert(path.to_owned(), id);
+        world.nodes.insert(id, Node { durable: content.clone(), content, pending: Vec::new() });
+    }
+
+    pub fn delete_file(&self, path: &Path) {
+        let mut world = self.world();
+        world.names.remove(path);
+        world.durable_names.remove(path);
+    }
+
+    /// An independent disk with the same durable and visible contents.
+    pub fn copy(&self) -> Self {
+        self.process_killed()
+    }
+
+    fn from_parts(
+        nodes: BTreeMap<u64, Node>,
+        names: BTreeMap<PathBuf, u64>,
+        next_node: u64,
+    ) -> Self {
+        let durable_names = names.clone();
+        let world = World { nodes, next_node, names, durable_names, ..World::default() };
+        Self { world: Arc::new(Mutex::new(world)) }
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().expect("the simulated disk never panics while it is locked")
+    }
+}
+
+impl World {
+    fn add(&mut self, path: &Path) -> u64 {
+        let id = self.next_node;
+        self.next_node += 1;
+        self.nodes.insert(id, Node::default());
+        self.names.insert(path.to_owned(), id);
+        id
+    }
+
+    /// Counts a call and returns the failure planned for it.
+    fn enter(&mut self, call: Call) -> Option<Failure> {
+        let count = self.counts.entry(call).or_insert(0);
+        let now = *count;
+        *count += 1;
+        let at = self.failures.iter().position(|(c, nth, _)| *c == call && *nth == now)?;
+        Some(self.failures.remove(at).2)
+    }
+
+    fn enter_simple(&mut self, call: Call) -> io::Result<()> {
+        match self.enter(call) {
+            Some(Failure::Error(errno) | Failure::ShortThenError(errno)) => {
+                Err(io::Error::from_raw_os_error(errno))
+            }
+            Some(Failure::Short) | None => Ok(()),
+        }
+    }
+
+    fn used(&self) -> u64 {
+        self.names.values().map(|id| self.nodes[id].content.len() as u64).sum()
+    }
+
+    fn change_names(&mut self, renaming: Renaming) {
+        apply(&mut self.names, renaming.clone());
+        self.renamings.push(renaming);
+    }
+}
+
+fn apply(names: &mut BTreeMap<PathBuf, u64>, renaming: Renaming) {
+    match renaming {
+        Renaming::Create(path, id) => {
+            names.insert(path, id);
+        }
+        Renaming::Rename(from, to) => {
+            if let Some(id) = names.remove(&from) {
+                names.insert(to, id);
+            }
+        }
+        Renaming::Remove(path) => {
+            names.remove(&path);
+        }
+    }
+}
+
+/// Each pending write keeps each of its sectors with chance `keep`/64.
+fn survivor(node: &Node, keep: u64, random: &mut Random) -> Vec<u8> {
+    let mut content = node.durable.clone();
+    for (offset, bytes) in &node.pending {
+        let mut at = 0;
+        while at < bytes.len() {
+            let position = *offset as usize + at;
+            let end = bytes.len().min(at + SECTOR - position % SECTOR);
+            if random.next() % 64 < keep {
+                put(&mut content, position as u64, &bytes[at..end]);
+            }
+            at = end;
+        }
+    }
+    content
+}
+
+fn put(content: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
+    let offset = offset as usize;
+    if content.len() < offset + bytes.len() {
+        content.resize(offset + bytes.len(), 0);
+    }
+    content[offset..offset + bytes.len()].copy_from_slice(bytes);
+}
+
+/// xorshift: seeded, so that a failing case can be repeated.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 20
+    }
+}
+
+impl Disk for SimulatedDisk {
+    fn create_dir(&self, _dir: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let world = self.world();
+        let inside = world.names.keys().filter(|path| path.parent() == Some(dir));
+        Ok(inside.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect())
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let mut world = self.world();
+        world.enter_simple(Call::Create)?;
+        if world.names.contains_key(path) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let node = world.add(path);
+        world.renamings.push(Renaming::Create(path.to_owned(), node));
+        Ok(Arc::new(SimulatedFile { world: Arc::clone(&self.world), node }))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let node = *self.world().names.get(path).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Arc::new(SimulatedFile { world: Arc::clone(&self.world), node }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut world = self.world();
+        world.enter_simple(Call::Rename)?;
+        if !world.names.contains_key(from) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        world.change_names(Renaming::Rename(from.to_owned(), to.to_owned()));
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut world = self.world();
+        world.enter_simple(Call::Remove)?;
+        if !world.names.contains_key(path) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        world.change_names(Renaming::Remove(path.to_owned()));
+        Ok(())
+    }
+
+    fn sync_dir(&self, _dir: &Path) -> io::Result<()> {
+        let mut world = self.world();
+        world.enter_simple(Call::SyncDir)?;
+        world.durable_names = world.names.clone();
+        world.renamings.clear();
+        Ok(())
+    }
+}
+
+struct SimulatedFile {
+    world: Arc<Mutex<World>>,
+    node: u64,
+}
+
+impl SimulatedFile {
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().expect("the simulated disk never panics while it is locked")
+    }
+}
+
+impl DiskFile for SimulatedFile {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.world().nodes[&self.node].content.len() as u64)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let world = self.world();
+        let content = &world.nodes[&self.node].content;
+        let rest = content.get(offset as usize..).unwrap_or_default();
+        let count = rest.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&rest[..count]);
+        Ok(count)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        let mut world = self.world();
+        let failure = world.enter(Call::Write);
+        if let Some(Failure::Error(errno)) = failure {
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+        let bytes = if failure.is_some() { &bytes[..bytes.len() / 2] } else { bytes };
+        let size = world.nodes[&self.node].content.len() as u64;
+        let growth = (offset + bytes.len() as u64).saturating_sub(size);
+        if growth > 0 && world.room.is_some_and(|room| world.used() + growth > room) {
+            return Err(io::Error::from_raw_os_error(28));
+        }
+        let node = world.nodes.get_mut(&self.node).expect("an open file has a node");
+        put(&mut node.content, offset, bytes);
+        node.pending.push((offset, bytes.to_vec()));
+        match failure {
+            Some(Failure::ShortThenError(errno)) => Err(io::Error::from_raw_os_error(errno)),
+            _ => Ok(bytes.len()),
+        }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut world = self.world();
+        let result = world.enter_simple(Call::Sync);
+        let node = world.nodes.get_mut(&self.node).expect("an open file has a node");
+        let pending = std::mem::take(&mut node.pending);
+        if result.is_ok() {
+            for (offset, bytes) in pending {
+                put(&mut node.durable, offset, &bytes);
+            }
+        }
+        result
+    }
+}
