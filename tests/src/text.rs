@@ -9,7 +9,7 @@ use proto::EncodedKeyValue;
 use proto::etcdserverpb::response_op::Response;
 use proto::etcdserverpb::{
     CompactionResponse, DeleteRangeResponse, HashKvResponse, MemberListResponse, PutResponse,
-    RangeResponse, ResponseHeader, StatusResponse, TxnResponse, WatchResponse,
+    RangeResponse, ResponseHeader, ResponseOp, StatusResponse, TxnResponse, WatchResponse,
 };
 use proto::mvccpb::Event;
 use proto::mvccpb::event::EventType;
@@ -117,17 +117,25 @@ pub fn delete(answer: &DeleteRangeResponse, ids: &Ids) -> String {
 pub fn txn(answer: &TxnResponse, ids: &Ids) -> String {
     let branch = if answer.succeeded { "succeeded" } else { "failed" };
     let mut text = format!("txn {} {branch}", header(answer.header.as_ref(), ids));
-    for op in &answer.responses {
-        let op = match &op.response {
-            None => "empty".to_owned(),
-            Some(Response::ResponseRange(answer)) => range(answer, ids),
-            Some(Response::ResponsePut(answer)) => put(answer, ids),
-            Some(Response::ResponseDeleteRange(answer)) => delete(answer, ids),
-            Some(Response::ResponseTxn(answer)) => txn(answer, ids),
-        };
-        let _ = write!(text, "\n  {}", op.replace('\n', "\n  "));
+    let texts: Vec<String> = answer.responses.iter().map(|op| operation(op, ids)).collect();
+    // A hundred equal answers are one line.
+    for same in texts.chunk_by(|one, next| one == next) {
+        let _ = write!(text, "\n  {}", same[0].replace('\n', "\n  "));
+        if same.len() > 1 {
+            let _ = write!(text, " (*{})", same.len());
+        }
     }
     text
+}
+
+fn operation(op: &ResponseOp, ids: &Ids) -> String {
+    match &op.response {
+        None => "empty".to_owned(),
+        Some(Response::ResponseRange(answer)) => range(answer, ids),
+        Some(Response::ResponsePut(answer)) => put(answer, ids),
+        Some(Response::ResponseDeleteRange(answer)) => delete(answer, ids),
+        Some(Response::ResponseTxn(answer)) => txn(answer, ids),
+    }
 }
 
 pub fn compact(answer: &CompactionResponse, ids: &Ids) -> String {
