@@ -1,13 +1,17 @@
-//! The plain HTTP pages on the client port: `/health` and `/version`.
+//! The plain HTTP pages: `/health` and `/version` for clients, `/version` and `/members` for peers.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
 use tonic::body::Body;
 
-use crate::replica::Replica;
+use crate::replica::{Current, Replica};
+use crate::serve::Answer;
 
 /// What the pages say.
 pub struct Pages {
@@ -29,21 +33,56 @@ impl Pages {
             return ready(response);
         }
         if path == "/version" {
-            return ready(page(StatusCode::OK, "application/json", self.version_json()));
+            return ready(page(StatusCode::OK, "application/json", version_json(&self.version)));
         }
         let serializable = request.uri().query().is_some_and(|query| {
             query.split('&').any(|parameter| parameter == "serializable=true")
         });
         Box::pin(health(replica.clone(), serializable))
     }
+}
 
-    fn version_json(&self) -> String {
-        let minor = match self.version.rsplit_once('.') {
-            Some((minor, _)) => format!("{minor}.0"),
-            None => self.version.clone(),
+/// The pages of the peer port. Replication will be a gRPC service beside them.
+#[derive(Clone)]
+pub struct PeerPages {
+    pub version: String,
+    pub current: Arc<Current>,
+}
+
+impl hyper::service::Service<Request<Incoming>> for PeerPages {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn call(&self, request: Request<Incoming>) -> Answer {
+        let page = match request.uri().path() {
+            "/version" => {
+                page(StatusCode::OK, "application/json", version_json(&self.version))
+            }
+            "/members" => page(StatusCode::OK, "application/json", self.members_json()),
+            _ => page(StatusCode::NOT_FOUND, "text/plain", "404 page not found\n".into()),
         };
-        serde_json::json!({ "etcdserver": self.version, "etcdcluster": minor, "storage": minor })
-            .to_string()
+        Box::pin(std::future::ready(Ok(page)))
+    }
+}
+
+impl PeerPages {
+    fn members_json(&self) -> String {
+        let members: Vec<_> = self
+            .current
+            .load()
+            .members()
+            .into_iter()
+            .map(|member| {
+                serde_json::json!({
+                    "id": member.id,
+                    "peerURLs": member.peer_urls,
+                    "name": member.name,
+                    "clientURLs": member.client_urls,
+                })
+            })
+            .collect();
+        serde_json::Value::from(members).to_string()
     }
 }
 
@@ -61,6 +100,14 @@ async fn health(replica: Replica, serializable: bool) -> Response<Body> {
     let reason = reason.unwrap_or_default();
     let body = format!(r#"{{"health":"{healthy}","reason":{}}}"#, serde_json::json!(reason));
     page(status, "application/json", body)
+}
+
+fn version_json(version: &str) -> String {
+    let minor = match version.rsplit_once('.') {
+        Some((minor, _)) => format!("{minor}.0"),
+        None => version.to_owned(),
+    };
+    serde_json::json!({ "etcdserver": version, "etcdcluster": minor, "storage": minor }).to_string()
 }
 
 fn ready(response: Response<Body>) -> Page {

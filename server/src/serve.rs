@@ -39,7 +39,8 @@ pub struct Services {
     pub pages: Arc<http_pages::Pages>,
 }
 
-type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+/// The response on its way.
+pub type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
 impl hyper::service::Service<Request<Incoming>> for Services {
     type Response = Response<Body>;
@@ -124,6 +125,22 @@ fn as_grpc_go_says(headers: &mut HeaderMap) {
     }
 }
 
+/// What a connection's requests are given to.
+pub trait Serve:
+    hyper::service::Service<
+        Request<Incoming>,
+        Response = Response<Body>,
+        Error = Infallible,
+        Future = Answer,
+    > + Clone
+    + Send
+    + 'static
+{
+}
+
+impl Serve for Services {}
+impl Serve for http_pages::PeerPages {}
+
 /// How connections are kept.
 #[derive(Clone, Debug)]
 pub struct ConnectionOptions {
@@ -160,12 +177,14 @@ pub async fn accept(
 }
 
 /// Serves the connections dealt to this runtime until `stop`, then lets open requests finish.
-pub async fn serve(
+pub async fn serve<S>(
     mut connections: mpsc::UnboundedReceiver<std::net::TcpStream>,
-    services: Services,
+    services: S,
     options: ConnectionOptions,
     mut stop: watch::Receiver<bool>,
-) {
+) where
+    S: Serve,
+{
     let mut open = tokio::task::JoinSet::new();
     loop {
         tokio::select! {
@@ -181,9 +200,9 @@ pub async fn serve(
     let _ = tokio::time::timeout(limits::DRAIN_TIMEOUT, drained).await;
 }
 
-async fn connection(
+async fn connection<S: Serve>(
     stream: std::net::TcpStream,
-    services: Services,
+    services: S,
     options: ConnectionOptions,
     mut stop: watch::Receiver<bool>,
 ) {

@@ -22,7 +22,7 @@ use crate::api::watch::WatchService;
 use crate::api::{Cluster, Identity, Kv, Maintenance};
 use crate::config::Config;
 use crate::housekeeper::{Errands, Housekeeper, Poke};
-use crate::http_pages::Pages;
+use crate::http_pages::{PeerPages, Pages};
 use crate::raft::{self, types};
 use crate::replica::{
     Admission, Current, Inbox, Outboxes, Replica, ReplicaOptions, Requests, Shared, Standing,
@@ -37,9 +37,14 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let started = Instant::now();
     // Sockets first: a port in use must leave the data directory alone.
     let client_listeners = bind(&config.client_addresses(), "--listen-client-urls")?;
-    let _peer_listeners = bind(&config.peer_addresses(), "--listen-peer-urls")?;
+    let peer_listeners = bind(&config.peer_addresses(), "--listen-peer-urls")?;
     let member = Member::open(&config)?;
-    member.serve(&config, client_listeners, started)
+    member.serve(&config, Listeners { client_listeners, peer_listeners }, started)
+}
+
+struct Listeners {
+    client_listeners: Vec<StdListener>,
+    peer_listeners: Vec<StdListener>,
 }
 
 fn bind(addresses: &[std::net::SocketAddr], option: &str) -> anyhow::Result<Vec<StdListener>> {
@@ -123,7 +128,7 @@ impl Member {
     fn serve(
         self,
         config: &Config,
-        listeners: Vec<StdListener>,
+        listeners: Listeners,
         started: Instant,
     ) -> anyhow::Result<()> {
         let (stop_clients, clients_stopping) = watch::channel(false);
@@ -145,6 +150,7 @@ impl Member {
                 poke: poke.clone(),
                 compacted: parts.compacted.clone(),
                 disk: Arc::new(MemberDisk { data_dir: self.data_dir.clone(), wal: self.wal.clone() }),
+                snapshots: self.snapshots.clone(),
                 config: config.clone(),
                 connections: dealt,
                 stop: clients_stopping.clone(),
@@ -158,10 +164,18 @@ impl Member {
         let runtime = runtime()?;
         let stopped = runtime.block_on(async {
             let serving = tokio::spawn(front.run(inbox));
-            for listener in listeners {
-                let listener = tokio::net::TcpListener::from_std(listener)?;
-                tokio::spawn(serve::accept(listener, dealers.clone(), clients_stopping.clone()));
-            }
+            accept_all(listeners.client_listeners, &dealers, &clients_stopping)?;
+            let (deal, dealt) = mpsc::unbounded_channel();
+            accept_all(listeners.peer_listeners, &[deal], &clients_stopping)?;
+            tokio::spawn(serve::serve(
+                dealt,
+                PeerPages {
+                    version: config.server_version.clone(),
+                    current: self.current.clone(),
+                },
+                connection_options(config),
+                clients_stopping.clone(),
+            ));
             announce(config, parts.standing, started).await;
             let reason = wait_for_signal().await?;
             tracing::info!("{reason}: stopping");
@@ -275,6 +289,7 @@ struct Front {
     poke: Poke,
     compacted: watch::Receiver<i64>,
     disk: Arc<MemberDisk>,
+    snapshots: Arc<Snapshots>,
     config: Config,
     connections: mpsc::UnboundedReceiver<std::net::TcpStream>,
     stop: watch::Receiver<bool>,
@@ -298,6 +313,7 @@ impl Front {
             replica.clone(),
             identity,
             self.disk,
+            self.snapshots,
             config.server_version.clone(),
             quota,
         );
@@ -318,14 +334,30 @@ impl Front {
             maintenance: MaintenanceServer::new(maintenance)
                 .max_decoding_message_size(message_bytes_max),
             replica,
-            pages: Arc::new(Pages { version: config.server_version }),
+            pages: Arc::new(Pages { version: config.server_version.clone() }),
         };
-        let options = ConnectionOptions {
-            concurrent_streams_max: config.max_concurrent_streams,
-            keepalive_interval: config.grpc_keepalive_interval,
-            keepalive_timeout: config.grpc_keepalive_timeout,
-        };
+        let options = connection_options(&config);
         serve::serve(self.connections, services, options, self.stop).await;
+    }
+}
+
+fn accept_all(
+    listeners: Vec<StdListener>,
+    dealers: &[mpsc::UnboundedSender<std::net::TcpStream>],
+    stop: &watch::Receiver<bool>,
+) -> std::io::Result<()> {
+    for listener in listeners {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        tokio::spawn(serve::accept(listener, dealers.to_vec(), stop.clone()));
+    }
+    Ok(())
+}
+
+fn connection_options(config: &Config) -> ConnectionOptions {
+    ConnectionOptions {
+        concurrent_streams_max: config.max_concurrent_streams,
+        keepalive_interval: config.grpc_keepalive_interval,
+        keepalive_timeout: config.grpc_keepalive_timeout,
     }
 }
 

@@ -1,6 +1,8 @@
 //! Snapshot files of this member: writing, finding, installing.
 
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use store::Fatal;
@@ -8,6 +10,12 @@ use store::datadir::DataDir;
 use store::mvcc::{Store, StoreOptions};
 
 use crate::raft::Written;
+
+/// A snapshot file being read from its beginning.
+pub struct SnapshotReader {
+    pub file: BufReader<File>,
+    pub bytes: u64,
+}
 
 /// The snapshot folder of a data directory.
 pub struct Snapshots {
@@ -48,7 +56,18 @@ impl Snapshots {
         store::boot::install(&self.data_dir, path, &self.options)
     }
 
-    pub fn dir(&self) -> PathBuf {
-        self.data_dir.snap()
+    /// A file of the store as it is now, open for reading: the newest one if nothing changed
+    /// since, else a new one.
+    pub fn open_current(&self, store: &Arc<Store>) -> Result<SnapshotReader, Fatal> {
+        let written = match self.newest().filter(|newest| newest.applied == store.applied()) {
+            Some(newest) => newest,
+            None => self.write(store)?,
+        };
+        let open = |path: &Path| {
+            let file = File::open(path)?;
+            let bytes = file.metadata()?.len();
+            Ok(SnapshotReader { file: BufReader::with_capacity(1 << 18, file), bytes })
+        };
+        open(&written.path).map_err(|error| Fatal::io("open", &written.path, error))
     }
 }

@@ -1,8 +1,10 @@
 //! `etcdserverpb.Maintenance`: what state this member is in.
 
+use std::io::Read;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use proto::etcdserverpb::alarm_request::AlarmAction;
 use proto::etcdserverpb::maintenance_server;
 use proto::etcdserverpb::{
     AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, DowngradeRequest,
@@ -13,6 +15,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Identity, kv, status};
 use crate::replica::Replica;
+use crate::snapshots::{SnapshotReader, Snapshots};
 
 /// The sizes that only the composition root can see.
 pub trait Disk: Send + Sync {
@@ -26,6 +29,7 @@ pub struct Maintenance {
     replica: Replica,
     identity: Identity,
     disk: Arc<dyn Disk>,
+    snapshots: Arc<Snapshots>,
     version: String,
     quota_bytes: i64,
 }
@@ -35,10 +39,11 @@ impl Maintenance {
         replica: Replica,
         identity: Identity,
         disk: Arc<dyn Disk>,
+        snapshots: Arc<Snapshots>,
         version: String,
         quota_bytes: i64,
     ) -> Self {
-        Self { replica, identity, disk, version, quota_bytes }
+        Self { replica, identity, disk, snapshots, version, quota_bytes }
     }
 }
 
@@ -50,6 +55,39 @@ fn storage_version(version: &str) -> String {
         _ => version.to_owned(),
     }
 }
+
+/// A snapshot file as etcd streams it: blobs of the image, then its checksum alone.
+fn blobs(
+    mut file: SnapshotReader,
+    version: String,
+) -> impl Iterator<Item = Result<SnapshotResponse, Status>> + Send {
+    let mut remaining = file.bytes;
+    std::iter::from_fn(move || {
+        if remaining == 0 {
+            return None;
+        }
+        let checksum_only = remaining == CHECKSUM_BYTES;
+        let image_left = remaining.saturating_sub(CHECKSUM_BYTES);
+        let take = if checksum_only { CHECKSUM_BYTES } else { image_left.min(BLOB_BYTES) };
+        let mut blob = vec![0; take as usize];
+        if let Err(error) = file.file.read_exact(&mut blob) {
+            remaining = 0;
+            return Some(Err(Status::internal(format!("reading the snapshot file: {error}"))));
+        }
+        remaining -= take;
+        Some(Ok(SnapshotResponse {
+            header: None,
+            remaining_bytes: remaining.saturating_sub(CHECKSUM_BYTES),
+            blob,
+            version: version.clone(),
+        }))
+    })
+}
+
+/// Bytes of the image in one message, as in etcd.
+const BLOB_BYTES: u64 = 32 << 10;
+/// A SHA-256 stands behind the image.
+const CHECKSUM_BYTES: u64 = 32;
 
 #[tonic::async_trait]
 impl maintenance_server::Maintenance for Maintenance {
@@ -108,9 +146,15 @@ impl maintenance_server::Maintenance for Maintenance {
 
     async fn alarm(
         &self,
-        _request: Request<AlarmRequest>,
+        request: Request<AlarmRequest>,
     ) -> Result<Response<AlarmResponse>, Status> {
-        Err(status::unimplemented("Alarm"))
+        // No alarm can be raised yet, so the list that health checks ask for is empty.
+        if request.into_inner().action() != AlarmAction::Get {
+            return Err(status::unimplemented("raising and disarming alarms"));
+        }
+        let revision = self.replica.store().revision();
+        let header = Some(self.identity.header(&self.replica, revision));
+        Ok(Response::new(AlarmResponse { header, alarms: Vec::new() }))
     }
 
     async fn defragment(
@@ -127,7 +171,14 @@ impl maintenance_server::Maintenance for Maintenance {
         &self,
         _request: Request<SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
-        Err(status::unimplemented("Snapshot"))
+        let store = self.replica.store();
+        let snapshots = self.snapshots.clone();
+        let file = tokio::task::spawn_blocking(move || snapshots.open_current(&store))
+            .await
+            .map_err(|error| Status::internal(error.to_string()))?
+            .map_err(|fatal| status::read_failed(fatal.into()))?;
+        let version = storage_version(&self.version);
+        Ok(Response::new(Box::pin(tokio_stream::iter(blobs(file, version)))))
     }
 
     async fn move_leader(
