@@ -1,0 +1,183 @@
+//! The output formats: an [`Answer`] becomes the exact bytes that etcdctl 3.6 prints for it.
+//!
+//! One format a file, each a pure function of the answer; `print.rs` writes the bytes. The unit tests
+//! hold single answers; that whole sessions are byte-equal to etcdctl is checked by the `ctl` scripts
+//! in `tests/`.
+//!
+//! Not every format can show every answer: `table` shows endpoints only, `protobuf` everything but
+//! endpoints. etcdctl notices after the call, [`Style::check`] before it, so that a `put -w table`
+//! that fails has not put anything. Exit codes are the same.
+
+mod fields;
+mod json;
+mod protobuf;
+mod simple;
+mod table;
+
+use std::time::Duration;
+
+use proto::KeyValue;
+use proto::etcdserverpb::{
+    DeleteRangeResponse, HashKvResponse, PutResponse, RangeResponse, ResponseHeader,
+    StatusResponse, TxnResponse,
+};
+use proto::mvccpb::Event;
+
+use crate::failure::{Exit, Failure};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    Simple,
+    Fields,
+    Json,
+    Protobuf,
+    Table,
+}
+
+impl Format {
+    pub(crate) fn parse(name: &str) -> Result<Self, Failure> {
+        match name {
+            "simple" => Ok(Self::Simple),
+            "fields" => Ok(Self::Fields),
+            "json" => Ok(Self::Json),
+            "protobuf" => Ok(Self::Protobuf),
+            "table" => Ok(Self::Table),
+            _ => Err(Failure::new(
+                Exit::BadFeature,
+                format!(
+                    "unsupported output format {name:?}; \
+                     pass --write-out=simple, fields, json, protobuf or table"
+                ),
+            )),
+        }
+    }
+}
+
+/// What there is to print.
+#[derive(Debug)]
+pub(crate) enum Answer<'a> {
+    Get(&'a RangeResponse),
+    Put(&'a PutResponse),
+    Delete(&'a DeleteRangeResponse),
+    Txn(&'a TxnResponse),
+    Watch(&'a Watched),
+    Health(&'a [Health]),
+    Status(&'a [EndpointStatus]),
+    HashKv(&'a [EndpointHash]),
+}
+
+/// What a watcher hears at once. `events` is `None` only if the watch was refused.
+#[derive(Debug, Default)]
+pub(crate) struct Watched {
+    pub(crate) header: ResponseHeader,
+    pub(crate) events: Option<Vec<Event>>,
+    pub(crate) compact_revision: i64,
+    pub(crate) canceled: bool,
+}
+
+/// Whether an endpoint takes part in the cluster's work; `error` says why not.
+#[derive(Debug)]
+pub(crate) struct Health {
+    pub(crate) endpoint: String,
+    pub(crate) healthy: bool,
+    pub(crate) took: Duration,
+    pub(crate) error: String,
+}
+
+#[derive(Debug)]
+pub(crate) struct EndpointStatus {
+    pub(crate) endpoint: String,
+    pub(crate) header: ResponseHeader,
+    pub(crate) status: StatusResponse,
+}
+
+#[derive(Debug)]
+pub(crate) struct EndpointHash {
+    pub(crate) endpoint: String,
+    pub(crate) header: ResponseHeader,
+    pub(crate) hash: HashKvResponse,
+}
+
+/// Which formats can show an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Subject {
+    Keys,
+    Endpoints,
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Style {
+    pub(crate) format: Format,
+    pub(crate) hex: bool,
+    pub(crate) value_only: bool,
+}
+
+impl Style {
+    /// Refuses a format that cannot show answers about `subject`.
+    pub(crate) fn check(self, subject: Subject) -> Result<(), Failure> {
+        let (name, instead) = match (self.format, subject) {
+            (Format::Table, Subject::Keys) => ("table", "simple, fields, json or protobuf"),
+            (Format::Protobuf, Subject::Endpoints) => ("protobuf", "simple, fields, json or table"),
+            _ => return Ok(()),
+        };
+        Err(Failure::new(
+            Exit::BadFeature,
+            format!("{name} not supported as output format of this command; pass -w {instead}"),
+        ))
+    }
+
+    /// The bytes for stdout; for `simple` health, what goes to stderr is not among them.
+    pub(crate) fn render(self, answer: &Answer<'_>) -> Result<Vec<u8>, Failure> {
+        match self.format {
+            Format::Simple => simple::render(self, answer),
+            Format::Fields => fields::render(self.hex, answer),
+            Format::Json => json::render(answer),
+            Format::Protobuf => protobuf::render(answer),
+            Format::Table => table::render(answer),
+        }
+    }
+}
+
+/// The pair that an answer carries.
+fn parse(kv: &proto::EncodedKeyValue) -> Result<KeyValue, Failure> {
+    kv.parse().map_err(|error| {
+        Failure::new(Exit::Error, format!("the server sent an unreadable key-value pair: {error}"))
+    })
+}
+
+/// Cells of a status line, in etcdctl's order.
+fn status_cells(of: &EndpointStatus) -> Vec<String> {
+    let status = &of.status;
+    let percent_unused = match status.db_size {
+        0 => 0,
+        size => 100 - status.db_size_in_use.saturating_mul(100) / size,
+    };
+    let downgrade = status.downgrade_info.clone().unwrap_or_default();
+    let size = |bytes: i64| crate::go::humanize_bytes(bytes.cast_unsigned());
+    vec![
+        of.endpoint.clone(),
+        format!("{:x}", of.header.member_id),
+        status.version.clone(),
+        status.storage_version.clone(),
+        size(status.db_size),
+        size(status.db_size_in_use),
+        format!("{percent_unused}%"),
+        size(status.db_size_quota),
+        (status.leader == of.header.member_id).to_string(),
+        status.is_learner.to_string(),
+        status.raft_term.to_string(),
+        status.raft_index.to_string(),
+        status.raft_applied_index.to_string(),
+        status.errors.join(", "),
+        downgrade.target_version,
+        downgrade.enabled.to_string(),
+    ]
+}
+
+fn hash_cells(of: &EndpointHash) -> Vec<String> {
+    vec![of.endpoint.clone(), of.hash.hash.to_string(), of.hash.hash_revision.to_string()]
+}
+
+#[cfg(test)]
+mod tests;

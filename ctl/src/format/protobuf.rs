@@ -1,0 +1,32 @@
+//! `protobuf`: the encoded message, nothing around it.
+
+use prost::Message;
+use proto::etcdserverpb::WatchResponse;
+
+use crate::failure::Failure;
+use crate::format::{Answer, Format, Style, Subject, Watched};
+
+pub(super) fn render(answer: &Answer<'_>) -> Result<Vec<u8>, Failure> {
+    match answer {
+        Answer::Get(response) => Ok(response.encode_to_vec()),
+        Answer::Put(response) => Ok(response.encode_to_vec()),
+        Answer::Delete(response) => Ok(response.encode_to_vec()),
+        Answer::Txn(response) => Ok(response.encode_to_vec()),
+        Answer::Watch(watched) => Ok(watch_response(watched).encode_to_vec()),
+        Answer::Health(_) | Answer::Status(_) | Answer::HashKv(_) => {
+            let style = Style { format: Format::Protobuf, hex: false, value_only: false };
+            style.check(Subject::Endpoints).map(|()| Vec::new())
+        }
+    }
+}
+
+/// The message as Go's client keeps it: without watch id and reason.
+fn watch_response(watched: &Watched) -> WatchResponse {
+    WatchResponse {
+        header: Some(watched.header),
+        events: watched.events.clone().unwrap_or_default(),
+        compact_revision: watched.compact_revision,
+        canceled: watched.canceled,
+        ..WatchResponse::default()
+    }
+}

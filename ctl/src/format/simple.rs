@@ -1,0 +1,114 @@
+//! `simple`: keys and values as they are, one a line; endpoints as comma-separated cells.
+
+use std::fmt::Write;
+
+use proto::EncodedKeyValue;
+use proto::etcdserverpb::response_op::Response;
+use proto::etcdserverpb::{DeleteRangeResponse, PutResponse, RangeResponse, TxnResponse};
+use proto::mvccpb::event::EventType;
+
+use crate::failure::Failure;
+use crate::format::{Answer, Style, Watched, hash_cells, parse, status_cells};
+use crate::go;
+
+pub(super) fn render(style: Style, answer: &Answer<'_>) -> Result<Vec<u8>, Failure> {
+    let mut out = Simple { style, bytes: Vec::new() };
+    match answer {
+        Answer::Get(response) => out.get(response)?,
+        Answer::Put(response) => out.put(response)?,
+        Answer::Delete(response) => out.delete(response)?,
+        Answer::Txn(response) => out.txn(response)?,
+        Answer::Watch(watched) => out.watch(watched)?,
+        Answer::Health(list) => {
+            for health in list.iter().filter(|health| health.error.is_empty()) {
+                let took = go::format_duration(health.took);
+                let what = "is healthy: successfully committed proposal: took =";
+                out.line(&format!("{} {what} {took}", health.endpoint));
+            }
+        }
+        Answer::Status(list) => list.iter().for_each(|s| out.line(&status_cells(s).join(", "))),
+        Answer::HashKv(list) => list.iter().for_each(|h| out.line(&hash_cells(h).join(", "))),
+    }
+    Ok(out.bytes)
+}
+
+struct Simple {
+    style: Style,
+    bytes: Vec<u8>,
+}
+
+impl Simple {
+    fn line(&mut self, text: &str) {
+        self.raw_line(text.as_bytes());
+    }
+
+    fn raw_line(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+        self.bytes.push(b'\n');
+    }
+
+    fn key_or_value(&mut self, bytes: &[u8]) {
+        if self.style.hex {
+            self.line(&hex(bytes));
+        } else {
+            self.raw_line(bytes);
+        }
+    }
+
+    fn kv(&mut self, kv: &EncodedKeyValue) -> Result<(), Failure> {
+        let kv = parse(kv)?;
+        if !self.style.value_only {
+            self.key_or_value(&kv.key);
+        }
+        self.key_or_value(&kv.value);
+        Ok(())
+    }
+
+    fn get(&mut self, response: &RangeResponse) -> Result<(), Failure> {
+        response.kvs.iter().try_for_each(|kv| self.kv(kv))
+    }
+
+    fn put(&mut self, response: &PutResponse) -> Result<(), Failure> {
+        self.line("OK");
+        response.prev_kv.iter().try_for_each(|kv| self.kv(kv))
+    }
+
+    fn delete(&mut self, response: &DeleteRangeResponse) -> Result<(), Failure> {
+        self.line(&response.deleted.to_string());
+        response.prev_kvs.iter().try_for_each(|kv| self.kv(kv))
+    }
+
+    fn txn(&mut self, response: &TxnResponse) -> Result<(), Failure> {
+        self.line(if response.succeeded { "SUCCESS" } else { "FAILURE" });
+        for operation in &response.responses {
+            self.line("");
+            match &operation.response {
+                Some(Response::ResponseRange(range)) => self.get(range)?,
+                Some(Response::ResponsePut(put)) => self.put(put)?,
+                Some(Response::ResponseDeleteRange(delete)) => self.delete(delete)?,
+                Some(Response::ResponseTxn(txn)) => self.txn(txn)?,
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn watch(&mut self, watched: &Watched) -> Result<(), Failure> {
+        for event in watched.events.iter().flatten() {
+            self.line(match event.r#type() {
+                EventType::Put => "PUT",
+                EventType::Delete => "DELETE",
+            });
+            event.prev_kv.iter().chain(&event.kv).try_for_each(|kv| self.kv(kv))?;
+        }
+        Ok(())
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 4);
+    for byte in bytes {
+        write!(text, "\\x{byte:02x}").expect("writing to a String cannot fail");
+    }
+    text
+}
