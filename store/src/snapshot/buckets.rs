@@ -1,0 +1,104 @@
+//! Names, keys and values of etcd's buckets.
+
+use prost::Message;
+use proto::internal::Membership;
+use serde::Serialize;
+
+use crate::{LogId, Revision};
+
+pub(super) const KEY: &str = "key";
+pub(super) const META: &str = "meta";
+/// Buckets that etcd expects to find, even if there is nothing in them.
+pub(super) const EXPECTED: [&str; 10] = [
+    "alarm",
+    "auth",
+    "authRoles",
+    "authUsers",
+    "cluster",
+    KEY,
+    "lease",
+    "members",
+    "members_removed",
+    META,
+];
+
+/// Keys of the bucket `meta`, which is kept apart because it says what the rest is worth.
+pub(super) mod meta {
+    pub(crate) const APPLIED_INDEX: &[u8] = b"consistent_index";
+    pub(crate) const APPLIED_TERM: &[u8] = b"term";
+    pub(crate) const CONF_STATE: &[u8] = b"confState";
+    pub(crate) const COMPACTION_FINISHED: &[u8] = b"finishedCompactRev";
+    /// Ours, etcd skips it: raft's membership with the position of its entry.
+    pub(crate) const MEMBERSHIP: &[u8] = b"kvd_membership";
+    pub(crate) const COMPACTION_SCHEDULED: &[u8] = b"scheduledCompactRev";
+    pub(crate) const STORAGE_VERSION: &[u8] = b"storageVersion";
+}
+
+/// The newest etcd that knows all that we write, and only that.
+pub(super) const STORAGE_VERSION: &str = "3.6.0";
+
+/// The key of a change: `main _ sub`, and a `t` behind it for a tombstone.
+pub(super) fn encode_revision(revision: Revision, tombstone: bool) -> ([u8; 18], usize) {
+    let mut bytes = [0; 18];
+    bytes[..8].copy_from_slice(&revision.main.to_be_bytes());
+    bytes[8] = b'_';
+    bytes[9..17].copy_from_slice(&revision.sub.to_be_bytes());
+    bytes[17] = b't';
+    (bytes, if tombstone { 18 } else { 17 })
+}
+
+/// `None` if the bytes are no revision.
+pub(super) fn decode_revision(bytes: &[u8]) -> Option<(Revision, bool)> {
+    let (main, rest) = bytes.split_first_chunk()?;
+    let (b"_", rest) = rest.split_first_chunk()? else { return None };
+    let (sub, rest) = rest.split_first_chunk()?;
+    let tombstone = match rest {
+        b"" => false,
+        b"t" => true,
+        _ => return None,
+    };
+    let revision = Revision::new(i64::from_be_bytes(*main), i64::from_be_bytes(*sub));
+    (revision.main >= 0 && revision.sub >= 0).then_some((revision, tombstone))
+}
+
+/// Who votes, as etcd writes it.
+#[derive(Serialize)]
+struct ConfState {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    voters: Vec<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    learners: Vec<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    voters_outgoing: Vec<u64>,
+    auto_leave: bool,
+}
+
+pub(super) fn conf_state(membership: &Membership) -> Vec<u8> {
+    // While a change is under way there are two sets, the outgoing one first.
+    let voters = membership.configs.last().map(|set| set.ids.clone()).unwrap_or_default();
+    let voters_outgoing = match &membership.configs[..] {
+        [outgoing, _, ..] => outgoing.ids.clone(),
+        _ => Vec::new(),
+    };
+    let votes = |id: &u64| membership.configs.iter().any(|set| set.ids.contains(id));
+    let learners = membership.nodes.iter().map(|node| node.id).filter(|id| !votes(id)).collect();
+    let state = ConfState { voters, learners, voters_outgoing, auto_leave: false };
+    serde_json::to_vec(&state).expect("numbers and a flag always encode")
+}
+
+/// `term u64 | index u64 | encoded Membership`, big endian.
+pub(super) fn encode_membership(id: LogId, membership: &Membership) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    bytes.extend_from_slice(&id.term.to_be_bytes());
+    bytes.extend_from_slice(&id.index.to_be_bytes());
+    bytes.extend_from_slice(&membership.encode_to_vec());
+    bytes
+}
+
+/// `None` if the bytes are no membership.
+pub(super) fn decode_membership(bytes: &[u8]) -> Option<(LogId, Membership)> {
+    let (term, rest) = bytes.split_first_chunk()?;
+    let (index, rest) = rest.split_first_chunk()?;
+    let id = LogId { term: u64::from_be_bytes(*term), index: u64::from_be_bytes(*index) };
+    Some((id, Membership::decode(rest).ok()?))
+}

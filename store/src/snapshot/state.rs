@@ -1,0 +1,35 @@
+//! What a snapshot says, apart from the file format.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use proto::internal::Membership;
+
+use crate::{LogId, Revision};
+
+/// Small replicated tables: bucket, then key, then value, all as etcd stores them.
+pub type Tables = BTreeMap<String, BTreeMap<Bytes, Bytes>>;
+
+/// Everything but the history of the keys.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct State {
+    /// The last log entry whose effect is included. Default if the file does not come from a
+    /// running member: etcd's `restore` and `migrate` write such files.
+    pub applied: LogId,
+    /// Who votes, and the entry that said so. `None` in a file that etcd wrote.
+    pub membership: Option<(LogId, Membership)>,
+    /// Up to where a compaction was ordered, and up to where its rows are gone. `None`: never.
+    pub compaction_scheduled: Option<i64>,
+    pub compaction_finished: Option<i64>,
+    /// Every bucket but `key` and `meta`.
+    pub tables: Tables,
+}
+
+/// One version of a key: a record of the bucket `key`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change<'a> {
+    pub revision: Revision,
+    pub tombstone: bool,
+    /// The encoded `mvccpb.KeyValue`; a tombstone has only the key.
+    pub value: &'a [u8],
+}
