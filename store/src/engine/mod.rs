@@ -22,6 +22,8 @@ mod integrity;
 
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+mod damage_tests;
 
 pub use memory::MemoryEngine;
 pub use sled::{SledEngine, SledOptions};

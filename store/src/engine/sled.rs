@@ -88,7 +88,7 @@ impl SledEngine {
         if let Ok(reason) = std::fs::read_to_string(dir.join(DAMAGED)) {
             return Err(OpenError::Damaged(format!("marked as damaged: {reason}")));
         }
-        integrity::prepare(dir)?;
+        integrity::prepare(dir, LEAF_ROWS as u64)?;
         let handles = Handles::open(dir, &options)?;
         let shared = Shared {
             dir: dir.to_owned(),
