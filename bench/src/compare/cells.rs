@@ -1,5 +1,6 @@
 //! One server under one load, from an empty directory to figures.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use super::rows::Row;
 use crate::admin;
 use crate::load::{Engine, Limit};
 use crate::measure::{Probe, Process};
+use crate::print;
 use crate::scenario::{Kind, Scenario, address};
 use crate::workload::Order;
 
@@ -70,27 +72,30 @@ pub(super) type Figures = Vec<(&'static str, f64)>;
 
 pub(super) fn run(row: Row, contender: &Contender<'_>, size: &Size) -> Result<Figures> {
     let put = |clients, connections| Scenario { clients, connections, ..base(Kind::Put) };
-    match row {
-        Row::Put1 => loaded(&put(1, 1), contender, size),
-        Row::Put100 => loaded(&put(100, 10), contender, size),
-        Row::Put1000 => loaded(&put(1000, 100), contender, size),
-        Row::Range => loaded(&Scenario { keys: 10_000, ..base(Kind::Range) }, contender, size),
+    let wrapper = match row {
+        Row::SlowDisk => [&SLOW_DISK[..], &["/dev/null"]].concat(),
+        _ => Vec::new(),
+    };
+    let mut server = contender.start(&wrapper)?;
+    let figures = match row {
+        Row::Put1 => loaded(&put(1, 1), &mut server, size),
+        Row::Put100 => loaded(&put(100, 10), &mut server, size),
+        Row::Put1000 => loaded(&put(1000, 100), &mut server, size),
+        Row::Range => loaded(&Scenario { keys: 10_000, ..base(Kind::Range) }, &mut server, size),
         Row::List => {
             let list = Scenario { keys: 1000, clients: 10, ..base(Kind::List) };
-            loaded(&list, contender, size)
+            loaded(&list, &mut server, size)
         }
-        Row::Watch => {
-            let writers = Scenario { rate: Some(500.0), clients: 10, ..base(Kind::Watch) };
-            loaded(&Scenario { connections: 2, keys: 1000, ..writers }, contender, size)
-        }
-        Row::SlowDisk => slow_disk(contender, size),
-        Row::Keys => keys(contender, size),
+        Row::Watch => watch(&server, size),
+        Row::SlowDisk => slow_disk(&server, size),
+        Row::Keys => keys(&mut server, size),
         Row::Idle => {
-            let server = contender.start(&[])?;
             std::thread::sleep(size.idle);
             Ok(vec![("rss", resident_mb(&server.node)?)])
         }
-    }
+    };
+    // The log goes with the directory.
+    figures.inspect_err(|_| print::progress(&server.node.log_tail()))
 }
 
 fn base(kind: Kind) -> Scenario {
@@ -134,6 +139,16 @@ impl Server {
     fn probe(&self) -> Result<Probe> {
         Probe::new(process(&self.node)?, Some(&self.node.data_dir()))
     }
+
+    fn address(&self) -> Result<SocketAddr> {
+        address(&self.node.endpoint())
+    }
+
+    /// Ratios of calls that failed mean nothing.
+    fn check(&self, failed: u64) -> Result<()> {
+        ensure!(failed == 0, "{failed} calls failed: {}", admin::complaint(&self.node.endpoint()));
+        Ok(())
+    }
 }
 
 fn process(node: &Node) -> Result<Process> {
@@ -146,20 +161,13 @@ fn resident_mb(node: &Node) -> Result<f64> {
 
 /// One workload on a fresh server. The device's counters run from the first call to the end of the
 /// stopped server, so that work put off until then is charged to the calls that caused it.
-fn loaded(scenario: &Scenario, contender: &Contender<'_>, size: &Size) -> Result<Figures> {
-    let mut server = contender.start(&[])?;
+fn loaded(scenario: &Scenario, server: &mut Server, size: &Size) -> Result<Figures> {
     let probe = server.probe()?;
-    let mut load = scenario.prepare(address(&server.node.endpoint())?)?;
+    let mut load = scenario.prepare(server.address()?)?;
     let mark = probe.mark()?;
     let warm = load.run(size.warm_up)?;
     let measured = load.measure(size.measured, Some(&probe))?;
-    ensure!(
-        measured.failed == 0,
-        "{} of {} calls failed: {}",
-        measured.failed,
-        measured.failed + measured.operations,
-        admin::complaint(&server.node.endpoint()),
-    );
+    server.check(warm.failed + measured.failed)?;
     drop(load);
     server.node.stop()?;
     let mut figures = vec![
@@ -177,11 +185,29 @@ fn loaded(scenario: &Scenario, contender: &Contender<'_>, size: &Size) -> Result
     Ok(figures)
 }
 
-fn slow_disk(contender: &Contender<'_>, size: &Size) -> Result<Figures> {
-    let wrapper = [&SLOW_DISK[..], &["/dev/null"]].concat();
-    let server = contender.start(&wrapper)?;
-    let address = address(&server.node.endpoint())?;
+fn watch(server: &Server, size: &Size) -> Result<Figures> {
+    let probe = server.probe()?;
+    let measure = |rate| {
+        let writers = Scenario { rate, clients: 10, connections: 2, ..base(Kind::Watch) };
+        let mut load = Scenario { keys: 1000, ..writers }.prepare(server.address()?)?;
+        load.run(size.warm_up)?;
+        let measured = load.measure(size.measured, Some(&probe))?;
+        server.check(measured.failed)?;
+        Ok::<_, anyhow::Error>(measured)
+    };
+    let (fast, paced) = (measure(None)?, measure(Some(500.0))?);
+    let mut figures = vec![
+        ("rate", fast.per_second),
+        ("p50", paced.latency_us.p50),
+        ("p99", paced.latency_us.p99),
+    ];
+    figures.extend(fast.server_cpu_us.map(|cpu| ("cpu", cpu)));
+    figures.extend(paced.server_cpu_us.map(|cpu| ("paced-cpu", cpu)));
+    Ok(figures)
+}
 
+fn slow_disk(server: &Server, size: &Size) -> Result<Figures> {
+    let address = server.address()?;
     let mut one = Scenario { clients: 1, connections: 1, ..base(Kind::Put) }.prepare(address)?;
     one.run(size.warm_up)?;
     let one = one.run(size.measured)?;
@@ -194,8 +220,7 @@ fn slow_disk(contender: &Contender<'_>, size: &Size) -> Result<Figures> {
     let reads = engine.add(reads.group())?;
     engine.run(Limit::Time(size.warm_up))?;
     let tallies = engine.run(Limit::Time(size.measured))?;
-    let failed: u64 = tallies.iter().map(|tally| tally.failed).sum();
-    ensure!(failed + one.failed == 0, "{} calls failed", failed + one.failed);
+    server.check(tallies.iter().map(|tally| tally.failed).sum::<u64>() + one.failed)?;
     Ok(vec![
         ("rate-1", one.per_second()),
         ("rate-100", tallies[puts].per_second()),
@@ -203,11 +228,9 @@ fn slow_disk(contender: &Contender<'_>, size: &Size) -> Result<Figures> {
     ])
 }
 
-fn keys(contender: &Contender<'_>, size: &Size) -> Result<Figures> {
-    let mut server = contender.start(&[])?;
+fn keys(server: &mut Server, size: &Size) -> Result<Figures> {
     let endpoint = server.node.endpoint();
-    let scenario = Scenario { keys: size.keys, ..base(Kind::Put) };
-    scenario.fill(address(&endpoint)?)?;
+    Scenario { keys: size.keys, ..base(Kind::Put) }.fill(server.address()?)?;
     std::thread::sleep(size.rest);
     let mut figures = vec![("rss", resident_mb(&server.node)?)];
 

@@ -77,7 +77,7 @@ pub(crate) fn run(options: &cli::Compare) -> Result<Report> {
             }
         }
     }
-    report.verdicts = verdicts(rows, &turns);
+    report.verdicts = verdicts(rows, &turns, options.quick);
     Ok(report)
 }
 
@@ -87,7 +87,7 @@ fn order(row: Row, quick: bool) -> impl Iterator<Item = bool> {
     [true, false, false, true].into_iter().take(if once { 2 } else { 4 })
 }
 
-fn verdicts(rows: &[Row], turns: &[Turn]) -> Vec<Verdict> {
+fn verdicts(rows: &[Row], turns: &[Turn], quick: bool) -> Vec<Verdict> {
     let of_rows = METRICS.iter().filter(|metric| rows.contains(&metric.row));
     let judge = |metric: &rows::Metric| {
         let figures = |target| {
@@ -95,7 +95,9 @@ fn verdicts(rows: &[Row], turns: &[Turn]) -> Vec<Verdict> {
             let all = turns.flat_map(|turn| &turn.figures);
             all.filter(|(id, _)| *id == metric.id).map(|(_, figure)| *figure).collect()
         };
-        Verdict::new(*metric, figures(Target::Etcd), figures(Target::Kvd))
+        let smaller = quick && metric.row == Row::Keys;
+        let metric = if smaller { metric.unjudged() } else { *metric };
+        Verdict::new(metric, figures(Target::Etcd), figures(Target::Kvd))
     };
     of_rows.map(judge).collect()
 }
@@ -116,7 +118,7 @@ mod tests {
             turn(Row::Idle, Target::Kvd, 7.0),
             turn(Row::Keys, Target::Kvd, 200.0),
         ];
-        let verdicts = verdicts(&[Row::Idle], &turns);
+        let verdicts = verdicts(&[Row::Idle], &turns, true);
         assert_eq!(verdicts.len(), 1);
         assert_eq!(verdicts[0].ratio, Some(0.25));
         assert_eq!(verdicts[0].floor_met, Some(true));

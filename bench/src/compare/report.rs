@@ -51,7 +51,10 @@ impl Report {
     fn head(&self) -> String {
         let Machine { cpu, cores, memory_mb, kernel, device, fdatasync_us, date } = &self.machine;
         let device = device.as_deref().unwrap_or("none");
-        let quick = if self.quick { ", quick: for a first look only" } else { "" };
+        let quick = match self.quick {
+            true => ", quick: a first look, with 100k keys where it says 1M",
+            false => "",
+        };
         format!(
             "kvd {} against etcd {}, {date} UTC, turns {}{quick}\n\n\
              Machine: {cpu}, {cores} cores shared with the load generator, {memory_mb} MB, \

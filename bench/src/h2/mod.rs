@@ -19,6 +19,8 @@ mod connection;
 mod frame;
 mod hpack;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use connection::{Call, Connection, Sink};
 pub(crate) use stream::End;

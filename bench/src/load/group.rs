@@ -136,3 +136,27 @@ impl Sink for Group {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::{KeySpace, Order, Put, Values};
+
+    #[test]
+    fn calls_that_were_due_and_never_sent_are_charged() {
+        let keys = KeySpace::new("k", 1, Order::Sequential);
+        let workload = Box::new(Put::new(keys, Values::new(1, true)));
+        let pace = Pace::Rate(1000.0);
+        let mut group = Group::new(GroupSpec { workload, clients: 1, connections: 1, pace }, 0);
+        let start = Instant::now();
+        group.begin(start, u64::MAX);
+        // The one client is busy with a call that is never answered.
+        group.idle.clear();
+        group.issue(start + Duration::from_millis(50), &mut [], &mut Vec::new());
+        group.finish(start + Duration::from_millis(100));
+        assert_eq!(group.tally.unsent, 100);
+        let latencies = group.tally.latencies();
+        assert!((latencies.max - 100_000.0).abs() < 1000.0, "{latencies:?}");
+        assert!((latencies.p50 - 50_000.0).abs() < 2000.0, "{latencies:?}");
+    }
+}
