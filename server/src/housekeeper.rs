@@ -101,7 +101,8 @@ impl Housekeeper {
         let Ok(stat) = rustix::fs::statvfs(&self.data_dir) else { return };
         let free = stat.f_bavail * stat.f_frsize;
         let reserve = (self.disk_reserve)(stat.f_blocks * stat.f_frsize);
-        let full = free < reserve || !self.wal.room().spare_ready;
+        let room = self.wal.room();
+        let full = free < reserve || room.spare_failure.is_some();
         let was_full = self.shared.admission.set_disk_full(full);
         let (free_mib, reserve_mib) = (free >> 20, reserve >> 20);
         if full && !was_full {
@@ -129,10 +130,7 @@ impl Housekeeper {
 
     /// The engine must not hold what the log could still lose.
     fn checkpoint(&self) -> Result<(), Fatal> {
-        let store = self.store();
-        if self.wal.wait_flushed(store.applied().index) {
-            store.checkpoint()?;
-        }
+        self.store().checkpoint_if(|applied| self.wal.wait_flushed(applied.index))?;
         Ok(())
     }
 

@@ -87,10 +87,9 @@ impl Member {
         data_dir.check_identity(identity.cluster_id, identity.member_id)?;
 
         let wal_options = WalOptions {
-            segment_bytes: WalOptions::default().segment_bytes,
             cache_bytes: config.log_cache_bytes,
             fsync: config.fsync,
-            on_fatal: Box::new(|fatal| stop::fatal(&fatal.to_string())),
+            ..WalOptions::new(|fatal| stop::fatal(&fatal.to_string()))
         };
         let disk = Arc::new(store::disk::RealDisk);
         let (wal, recovered) = Wal::open(disk, &data_dir.wal(), wal_options)?;
@@ -368,7 +367,9 @@ struct MemberDisk {
 
 impl Disk for MemberDisk {
     fn physical_bytes(&self) -> u64 {
-        self.data_dir.physical_bytes()
+        let files = std::fs::read_dir(self.data_dir.db()).into_iter().flatten().flatten();
+        let engine: u64 = files.map(|file| folder_bytes(&file.path())).sum();
+        engine + self.wal.retained_bytes()
     }
 
     fn last_index(&self) -> u64 {
