@@ -9,6 +9,7 @@
 //! - [`Client`]: the raw generated stubs over one connection. Raw, because invalid requests are
 //!   half of what is tested.
 //! - [`script`]: golden scripts, `tests/scripts/*/*`: what is asked, and what etcd answered.
+//! - [`differential`]: random requests sent to two servers, answers compared field by field.
 //! - [`text`]: answers as text, complete and the same on every run.
 //!
 //! # Environment
@@ -22,6 +23,7 @@
 //! | `UPDATE_GOLDENFILES` | `1`: scripts are rewritten with what the target answers |
 
 mod client;
+pub mod differential;
 
 mod node;
 mod ports;

@@ -27,6 +27,14 @@ pub struct WatchStream {
     responses: mpsc::UnboundedReceiver<Result<WatchResponse, Status>>,
     /// Progress requests of the test itself whose answer it wants to see.
     wanted_progress: usize,
+    reader: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for WatchStream {
+    /// Resets the stream: what a client does that goes away.
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
 }
 
 impl WatchStream {
@@ -36,7 +44,7 @@ impl WatchStream {
         let (requests, outgoing) = mpsc::unbounded_channel();
         let (incoming, responses) = mpsc::unbounded_channel();
         let mut watch = client.watch.clone();
-        tokio::spawn(async move {
+        let read = async move {
             let mut stream = match watch.watch(UnboundedReceiverStream::new(outgoing)).await {
                 Ok(answer) => answer.into_inner(),
                 Err(status) => {
@@ -45,12 +53,12 @@ impl WatchStream {
                 }
             };
             while let Some(response) = stream.next().await {
-                if incoming.send(response).is_err() {
-                    return;
-                }
+                // The receiver may be gone: then the reader is stopped as well.
+                let _ = incoming.send(response);
             }
-        });
-        Self { requests: Some(requests), responses, wanted_progress: 0 }
+        };
+        let reader = tokio::spawn(read);
+        Self { requests: Some(requests), responses, wanted_progress: 0, reader }
     }
 
     pub fn send(&mut self, request: Option<RequestUnion>) -> Result<()> {
@@ -61,6 +69,11 @@ impl WatchStream {
     /// Asks once; the answer, if there is one, comes out of [`WatchStream::receive`].
     pub fn request_progress(&mut self) -> Result<()> {
         self.wanted_progress += 1;
+        self.ask_progress()
+    }
+
+    /// Asks once, for readers of all responses.
+    pub fn ask_progress(&mut self) -> Result<()> {
         self.send(Some(RequestUnion::ProgressRequest(WatchProgressRequest {})))
     }
 
@@ -92,7 +105,7 @@ impl WatchStream {
         let deadline = Instant::now() + ANSWER_WITHIN;
         let mut came = Vec::new();
         while Instant::now() < deadline {
-            self.send(Some(RequestUnion::ProgressRequest(WatchProgressRequest {})))?;
+            self.ask_progress()?;
             let again = Instant::now() + ASK_AGAIN_AFTER;
             while let Some(response) = self.receive_until(again).await? {
                 let at = response.header.as_ref().map_or(0, |header| header.revision);
@@ -109,17 +122,13 @@ impl WatchStream {
         bail!("the server did not report progress to revision {revision}; before that: {came:?}")
     }
 
-    async fn receive_until(&mut self, deadline: Instant) -> Result<Option<WatchResponse>> {
+    /// The next response of any kind, or none by the deadline.
+    pub async fn receive_until(&mut self, deadline: Instant) -> Result<Option<WatchResponse>> {
         match timeout_at(deadline, self.responses.recv()).await {
             Err(_) => Ok(None),
             Ok(None) => bail!("the stream has ended"),
             Ok(Some(Err(status))) => bail!("the stream has ended: {}", crate::text::error(&status)),
             Ok(Some(Ok(response))) => Ok(Some(response)),
         }
-    }
-
-    /// Everything that is here already.
-    pub fn drain(&mut self) -> Vec<Result<WatchResponse, Status>> {
-        std::iter::from_fn(|| self.responses.try_recv().ok()).collect()
     }
 }

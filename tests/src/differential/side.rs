@@ -1,0 +1,170 @@
+//! One of the two servers: its process, its connections, its watch streams.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use proto::etcdserverpb::watch_request::RequestUnion;
+use proto::etcdserverpb::{ResponseHeader, StatusRequest, WatchCreateRequest};
+use tokio::time::{Instant, timeout};
+use tonic::{Response, Status};
+
+use super::Step;
+use super::answer;
+use super::run::EVERYTHING;
+use super::watcher::Stream;
+use crate::script::WatchStream;
+use crate::text::{self, Ids};
+use crate::{Client, Node, NodeOptions, Target};
+
+/// What has not come by then does not come.
+const WITHIN: Duration = Duration::from_secs(10);
+/// A call that takes longer is a difference by itself.
+const CALL_WITHIN: Duration = Duration::from_secs(30);
+/// Requests go over several connections in turn.
+const CONNECTIONS: usize = 3;
+
+pub(crate) struct Side {
+    pub(crate) name: String,
+    pub(crate) node: Node,
+    pub(crate) ids: Ids,
+    clients: Vec<Client>,
+    pub(crate) streams: BTreeMap<usize, Stream>,
+}
+
+impl Side {
+    pub(crate) async fn start(name: &str, target: Target) -> Result<Self> {
+        let mut options = NodeOptions::new(target);
+        if target == Target::Etcd {
+            // Durability is not the subject, and this is ten times faster.
+            options = options.arg("--unsafe-no-fsync");
+        }
+        let node = Node::start(options)?;
+        let mut clients = Vec::new();
+        for _ in 0..CONNECTIONS {
+            clients.push(Client::connect(&node.endpoint()).await?);
+        }
+        let status = clients[0].maintenance.status(StatusRequest {}).await?.into_inner();
+        let header = status.header.context("Status has a header")?;
+        let (cluster, member) = (header.cluster_id, header.member_id);
+        let ids = Ids { cluster, member, term: status.raft_term };
+        let name = format!("{name} ({})", target.name());
+        Ok(Self { name, node, ids, clients, streams: BTreeMap::new() })
+    }
+
+    /// The answer as text, and the revision in its header.
+    pub(crate) async fn call(&mut self, index: usize, step: &Step) -> (String, i64) {
+        let connection = index % self.clients.len();
+        let client = &mut self.clients[connection];
+        match timeout(CALL_WITHIN, call(client, self.ids, step)).await {
+            Ok(answer) => answer,
+            Err(_) => (format!("no answer within {CALL_WITHIN:?}"), 0),
+        }
+    }
+
+    pub(crate) fn stream(&mut self, number: usize) -> &mut Stream {
+        let client = &self.clients[number % self.clients.len()];
+        self.streams
+            .entry(number)
+            .or_insert_with(|| Stream::new(WatchStream::open(client), number == EVERYTHING))
+    }
+
+    /// Sends a create request and waits for its answer.
+    pub(crate) async fn create(
+        &mut self,
+        number: usize,
+        request: &WatchCreateRequest,
+        now: i64,
+    ) -> Result<(i64, String)> {
+        let ids = self.ids;
+        let stream = self.stream(number);
+        let before = stream.created.len();
+        stream.stream.send(Some(RequestUnion::CreateRequest(request.clone())))?;
+        self.wait(number, now, "the answer to a create request", |stream| {
+            stream.created.len() > before
+        })
+        .await?;
+        let answer = &self.stream(number).created[before];
+        let id = if answer.canceled { -1 } else { answer.watch_id };
+        Ok((id, text::watch(answer, &ids)))
+    }
+
+    /// Reads a stream until it is as it should be.
+    pub(crate) async fn wait(
+        &mut self,
+        number: usize,
+        now: i64,
+        what: &str,
+        done: impl Fn(&Stream) -> bool,
+    ) -> Result<()> {
+        let deadline = Instant::now() + WITHIN;
+        let ids = self.ids;
+        while !done(self.stream(number)) {
+            let next = self.stream(number).stream.receive_until(deadline).await;
+            let next = next.with_context(|| format!("{} stream s{number}", self.name))?;
+            let Some(response) = next else {
+                bail!("{}: {what} did not come on stream s{number}", self.name);
+            };
+            let absorbed = self.stream(number).absorb(response, &ids, now);
+            absorbed.with_context(|| format!("{} stream s{number}", self.name))?;
+        }
+        Ok(())
+    }
+
+    /// Asks for progress until it is reported for the current revision.
+    pub(crate) async fn progress(&mut self, number: usize, now: i64) -> Result<()> {
+        let deadline = Instant::now() + WITHIN;
+        let ids = self.ids;
+        while self.stream(number).progress < now {
+            self.stream(number).stream.ask_progress()?;
+            let again = Instant::now() + Duration::from_millis(150);
+            while self.stream(number).progress < now {
+                let next = self.stream(number).stream.receive_until(again).await;
+                let Some(response) = next.with_context(|| self.name.clone())? else { break };
+                let absorbed = self.stream(number).absorb(response, &ids, now);
+                absorbed.with_context(|| format!("{} stream s{number}", self.name))?;
+            }
+            if Instant::now() > deadline {
+                bail!("{}: progress to {now} is not reported on stream s{number}", self.name);
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn call(client: &mut Client, ids: Ids, step: &Step) -> (String, i64) {
+    match step.clone() {
+        Step::Put(request) => {
+            printed(client.kv.put(request).await, |a| (a.header, text::put(&a, &ids)))
+        }
+        Step::Range(request) => printed(client.kv.range(request.clone()).await, |a| {
+            (a.header, answer::range(&request, a, &ids))
+        }),
+        Step::Delete(request) => {
+            printed(client.kv.delete_range(request).await, |a| (a.header, text::delete(&a, &ids)))
+        }
+        Step::Txn(request) => printed(client.kv.txn(request.clone()).await, |a| {
+            (a.header, answer::txn(&request, a, &ids))
+        }),
+        Step::Compact(request) => {
+            printed(client.kv.compact(request).await, |a| (a.header, text::compact(&a, &ids)))
+        }
+        Step::HashKv(request) => printed(client.maintenance.hash_kv(request).await, |a| {
+            (a.header, text::hash_kv(&a, &ids))
+        }),
+        watch => unreachable!("no unary call: {watch}"),
+    }
+}
+
+fn printed<T>(
+    answer: Result<Response<T>, Status>,
+    print: impl FnOnce(T) -> (Option<ResponseHeader>, String),
+) -> (String, i64) {
+    match answer {
+        Ok(answer) => {
+            let (header, text) = print(answer.into_inner());
+            (text, header.map_or(0, |header| header.revision))
+        }
+        Err(status) => (text::error(&status), 0),
+    }
+}
