@@ -1,0 +1,111 @@
+//! Apply: a log entry changes the store. The only door for changes; a pure function of the state
+//! and the entry, so that every member comes to the same state.
+
+use std::sync::Arc;
+
+use proto::etcdserverpb::{
+    CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
+    TxnResponse,
+};
+use proto::internal::{self, command::Op};
+
+use super::members;
+use super::recent::RevisionEvents;
+use super::store::Store;
+use super::write::{Write, header};
+use crate::{Fatal, LogId, Refusal};
+
+/// What a log entry holds.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// A new leader's first entry.
+    Blank,
+    Command(&'a internal::Command),
+    Membership(&'a internal::Membership),
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Applied {
+    pub outcome: Result<Response, Refusal>,
+    /// `None` when no key changed.
+    pub events: Option<Arc<RevisionEvents>>,
+}
+
+/// An answer without the parts only a member knows: headers hold the revision alone.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Response {
+    None,
+    Put(PutResponse),
+    DeleteRange(DeleteRangeResponse),
+    Txn(TxnResponse),
+    Compaction(CompactionResponse),
+}
+
+/// How far the apply thread is.
+#[derive(Debug)]
+pub(super) struct Cursor {
+    pub(super) applied: LogId,
+    pub(super) revision: i64,
+}
+
+impl Store {
+    /// Applies the entry after the last one. Called by one thread.
+    ///
+    /// # Errors
+    /// When the engine fails. The entry may be half applied then; the process must end.
+    pub fn apply(&self, id: LogId, input: Input<'_>) -> Result<Applied, Fatal> {
+        let mut cursor = self.cursor.lock().expect("a panic while applying ends the process");
+        assert_eq!(id.index, cursor.applied.index + 1, "entries are applied in order, each once");
+        let mut write = Write::begin(self, cursor.revision);
+        let outcome = match input {
+            Input::Blank => Ok(Response::None),
+            Input::Membership(membership) => {
+                members::change(write.state(), id, membership);
+                Ok(Response::None)
+            }
+            Input::Command(command) => match &command.op {
+                Some(Op::Put(request)) => put(&mut write, request)?,
+                Some(Op::DeleteRange(request)) => delete_range(&mut write, request)?,
+                Some(Op::Txn(request)) => write.txn(request)?.map(Response::Txn),
+                Some(Op::Compaction(request)) => compact(&mut write, request.revision),
+                Some(Op::MemberAttributes(attributes)) => {
+                    members::describe(write.state(), attributes);
+                    Ok(Response::None)
+                }
+                None => Ok(Response::None),
+            },
+        };
+        let events = write.finish(id);
+        cursor.applied = id;
+        cursor.revision = events.as_ref().map_or(cursor.revision, |events| events.main);
+        Ok(Applied { outcome, events })
+    }
+}
+
+type Outcome = Result<Response, Refusal>;
+
+fn put(write: &mut Write<'_>, request: &PutRequest) -> Result<Outcome, Fatal> {
+    if request.lease != 0 && !write.state().has_lease(request.lease) {
+        return Ok(Err(Refusal::LeaseNotFound));
+    }
+    Ok(write.put_request(request)?.map(Response::Put))
+}
+
+fn delete_range(write: &mut Write<'_>, request: &DeleteRangeRequest) -> Result<Outcome, Fatal> {
+    Ok(Ok(Response::DeleteRange(write.delete_request(request)?)))
+}
+
+/// Raises the watermark: reads below it are refused from here on. Rows go in the background.
+fn compact(write: &mut Write<'_>, revision: i64) -> Outcome {
+    let state = write.state();
+    if revision <= state.compacted {
+        return Err(Refusal::Compacted);
+    }
+    if revision > state.revision {
+        return Err(Refusal::FutureRevision);
+    }
+    let previous = std::mem::replace(&mut state.compacted, revision);
+    state.due.push(previous, revision, state.finished);
+    Ok(Response::Compaction(CompactionResponse { header: Some(header(state.revision)) }))
+}

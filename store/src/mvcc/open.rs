@@ -1,0 +1,182 @@
+//! Opening: the index is rebuilt from the key rows of the engine, values stay where they are.
+
+use std::ops::{Bound, ControlFlow};
+use std::sync::{Arc, Mutex, RwLock};
+
+use bytes::Bytes;
+
+use super::apply::Cursor;
+use super::cache::Cache;
+use super::meta::{Counters, Meta};
+use super::pins::Pins;
+use super::rows;
+use super::state::State;
+use super::store::{Store, StoreOptions};
+use crate::engine::{Engine, OpenError, Reader, WriteBatch};
+use crate::{Fatal, Revision};
+use proto::EncodedKeyValue;
+
+/// Records trimmed in a row while nobody waits.
+const TRIM_RECORDS: usize = 1 << 16;
+const REMOVE_ROWS: usize = 1024;
+const BATCH_BYTES: usize = 1 << 20;
+
+impl Store {
+    /// Opens the state the engine holds; an empty engine is an empty store.
+    ///
+    /// # Errors
+    /// [`OpenError::Damaged`] when rows fail their checks or do not add up. The engine can be
+    /// rebuilt then.
+    pub fn open(engine: Arc<dyn Engine>, options: StoreOptions) -> Result<Arc<Self>, OpenError> {
+        let reader = engine.reader();
+        let meta = match reader.get(rows::META_ROW).map_err(damaged)? {
+            Some(row) => Meta::from_row(&row)?,
+            None => Meta::default(),
+        };
+        let counters = meta.counters;
+        remove_above(&*engine, &*reader, meta.revision).map_err(damaged)?;
+        let mut state = State::new(meta);
+        rebuild(&mut state, &*reader).map_err(damaged)?;
+        prune(&mut state);
+        let found = Counters { live_bytes: state.live_bytes, keys: state.index.live() };
+        if counters.is_some_and(|counters| counters != found) {
+            let what = format!("the rows add up to {found:?}, the meta row says {counters:?}");
+            return Err(OpenError::Damaged(what));
+        }
+        let (applied, revision) = (state.applied, state.revision);
+        Ok(Arc::new(Self {
+            checkpointing: Mutex::new(applied),
+            cursor: Mutex::new(Cursor { applied, revision }),
+            compacting: Mutex::new(None),
+            state: RwLock::new(state),
+            cache: Mutex::new(Cache::new(options.cache_bytes)),
+            pins: Arc::new(Pins::default()),
+            reader,
+            engine,
+            options,
+        }))
+    }
+}
+
+/// An engine's failure at this point means that it has to be rebuilt.
+fn damaged(fatal: Fatal) -> OpenError {
+    match fatal {
+        Fatal::Io { operation, path, source } => OpenError::Io { operation, path, source },
+        other => OpenError::Damaged(other.to_string()),
+    }
+}
+
+/// Removes rows above the meta row's revision: a checkpoint was cut off before it wrote that.
+fn remove_above(engine: &dyn Engine, reader: &dyn Reader, revision: i64) -> Result<(), Fatal> {
+    for kind in [rows::KEY_ROWS, rows::VALUE_ROWS] {
+        let start = rows::row_key(kind, Revision::new(revision + 1, 0));
+        let end = [kind + 1];
+        loop {
+            let mut keys = Vec::new();
+            let range = (Bound::Included(&start[..]), Bound::Excluded(&end[..]));
+            reader.scan(range, &mut |key, _| {
+                keys.push(Bytes::copy_from_slice(key));
+                match keys.len() < REMOVE_ROWS {
+                    true => ControlFlow::Continue(()),
+                    false => ControlFlow::Break(()),
+                }
+            })?;
+            if keys.is_empty() {
+                break;
+            }
+            engine.delete_many(&keys)?;
+        }
+    }
+    Ok(())
+}
+
+fn rebuild(state: &mut State, reader: &dyn Reader) -> Result<(), Fatal> {
+    let (start, end) = ([rows::KEY_ROWS], [rows::KEY_ROWS + 1]);
+    let mut failed = None;
+    let range = (Bound::Included(&start[..]), Bound::Excluded(&end[..]));
+    reader.scan(range, &mut |key, row| match restore(state, key, row) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(fatal) => {
+            failed = Some(fatal);
+            ControlFlow::Break(())
+        }
+    })?;
+    failed.map_or(Ok(()), Err)
+}
+
+fn restore(state: &mut State, row_key: &[u8], row: &[u8]) -> Result<(), Fatal> {
+    let (at, row) = rows::scanned_key_row(row_key, row)?;
+    let record = row.record(at);
+    let before = state.index.find(&row.key).filter(|slot| slot.is_live()).map(|slot| slot.newest);
+    if let Some(before) = before {
+        state.live_bytes -= before.bytes(row.key.len());
+        state.history_bytes += before.bytes(row.key.len());
+    }
+    match row.tombstone {
+        true => state.history_bytes += record.bytes(row.key.len()),
+        false => state.live_bytes += record.bytes(row.key.len()),
+    }
+    state.index.restore(&row.key, record, row.lineage);
+    Ok(())
+}
+
+/// Drops what complete compactions have dropped: rows whose removal from the engine was cut off.
+fn prune(state: &mut State) {
+    let finished = state.finished;
+    let mut from = Some(Vec::new());
+    while let Some(key) = from {
+        let mut dropped = Vec::new();
+        from = state.index.trim(&key, finished, TRIM_RECORDS, |key_bytes, record| {
+            dropped.push((key_bytes, record));
+        });
+        for (key_bytes, record) in dropped {
+            state.drop_row(key_bytes, record);
+        }
+    }
+}
+
+/// Fills an empty engine with the rows of a snapshot, in any order.
+pub struct Loader {
+    engine: Arc<dyn Engine>,
+    batch: WriteBatch,
+    bytes: usize,
+}
+
+impl Loader {
+    pub fn new(engine: Arc<dyn Engine>) -> Self {
+        Self { engine, batch: WriteBatch::default(), bytes: 0 }
+    }
+
+    /// Adds a row: the value etcd stores for it.
+    ///
+    /// # Errors
+    /// [`Fatal::Engine`] also when the value is not what etcd would have written.
+    pub fn row(&mut self, at: Revision, tombstone: bool, value: Bytes) -> Result<(), Fatal> {
+        let fields = rows::fields(&value).filter(|fields| {
+            let bare = fields.main == 0 && fields.lineage.version == 0 && fields.value.is_empty();
+            let whole = fields.main == at.main;
+            value.is_empty() || if tombstone { bare } else { whole }
+        });
+        if fields.is_none() {
+            let what = format!("the row of revision {at} is not a key-value pair etcd would write");
+            return Err(Fatal::Engine(what));
+        }
+        let kv = EncodedKeyValue::from_bytes(value);
+        self.bytes += rows::put_row(&mut self.batch, at, tombstone, &kv);
+        if self.bytes >= BATCH_BYTES {
+            self.bytes = 0;
+            self.engine.apply(std::mem::take(&mut self.batch))?;
+        }
+        Ok(())
+    }
+
+    /// Makes it a store: writes the meta row behind everything else.
+    pub fn finish(self, meta: &Meta) -> Result<(), Fatal> {
+        self.engine.apply(self.batch)?;
+        let mut last = WriteBatch::default();
+        let (key, row) = meta.to_row();
+        last.put(key, row);
+        self.engine.apply(last)?;
+        self.engine.flush()
+    }
+}
