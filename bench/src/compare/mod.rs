@@ -25,7 +25,7 @@ use clap::ValueEnum;
 use harness::Target;
 
 use crate::cli;
-use crate::measure::Machine;
+use crate::measure::{Machine, Others};
 use crate::print;
 use cells::{Contender, Figures, Size};
 use report::Server;
@@ -58,11 +58,13 @@ pub(crate) fn run(options: &cli::Compare) -> Result<Report> {
         kvd: server(&kvd)?,
         order: if options.quick { "A B".into() } else { "A B B A".into() },
         quick: options.quick,
+        other_cores: 0.0,
         verdicts: Vec::new(),
         failures: Vec::new(),
     };
     let rows = if options.only.is_empty() { Row::value_variants() } else { &options.only };
     let size = if options.quick { Size::QUICK } else { Size::FULL };
+    let others = Others::watch()?;
     let mut turns = Vec::new();
     for &row in rows {
         for contender in order(row, options.quick).map(|a| if a { &etcd } else { &kvd }) {
@@ -77,6 +79,7 @@ pub(crate) fn run(options: &cli::Compare) -> Result<Report> {
             }
         }
     }
+    report.other_cores = others.cores()?;
     report.verdicts = verdicts(rows, &turns, options.quick);
     Ok(report)
 }

@@ -25,6 +25,8 @@ pub(crate) struct Report {
     /// The turns of the servers within a row.
     pub(crate) order: String,
     pub(crate) quick: bool,
+    /// CPU that other processes took meanwhile: the more, the less the figures say.
+    pub(crate) other_cores: f64,
     pub(crate) verdicts: Vec<Verdict>,
     /// Runs that could not be finished, and why.
     pub(crate) failures: Vec<String>,
@@ -58,9 +60,10 @@ impl Report {
         format!(
             "kvd {} against etcd {}, {date} UTC, turns {}{quick}\n\n\
              Machine: {cpu}, {cores} cores shared with the load generator, {memory_mb} MB, \
-             Linux {kernel}; device {device}, fdatasync {fdatasync_us:.0} us\n\n\
+             Linux {kernel}; device {device}, fdatasync {fdatasync_us:.0} us; other processes used \
+             {:.2} cores meanwhile\n\n\
              Command: `{}`\n\n",
-            self.kvd.version, self.etcd.version, self.order, self.command,
+            self.kvd.version, self.etcd.version, self.order, self.other_cores, self.command,
         )
     }
 

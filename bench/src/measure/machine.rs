@@ -3,12 +3,13 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use serde::Serialize;
 
-use super::Device;
+use super::process::cpu_of_all;
+use super::{Device, Process};
 
 /// Appends of the disk check, each of the size of a small batch of puts.
 const APPENDS: usize = 100;
@@ -48,6 +49,27 @@ impl Machine {
             fdatasync_us: fdatasync_us(dir)?,
             date: date(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs()),
         })
+    }
+}
+
+/// Watches what the rest of the machine does meanwhile.
+pub(crate) struct Others {
+    start: Instant,
+    all: Duration,
+    ours: Duration,
+}
+
+impl Others {
+    pub(crate) fn watch() -> Result<Self> {
+        let ours = Process::this().cpu_with_children()?;
+        Ok(Self { start: Instant::now(), all: cpu_of_all()?, ours })
+    }
+
+    /// CPU that neither we nor the servers we started and stopped have used, in cores.
+    pub(crate) fn cores(&self) -> Result<f64> {
+        let all = cpu_of_all()? - self.all;
+        let ours = Process::this().cpu_with_children()? - self.ours;
+        Ok(all.saturating_sub(ours).as_secs_f64() / self.start.elapsed().as_secs_f64())
     }
 }
 

@@ -11,7 +11,7 @@ mod machine;
 mod process;
 
 pub(crate) use disk::{Device, Written};
-pub(crate) use machine::Machine;
+pub(crate) use machine::{Machine, Others};
 pub(crate) use process::Process;
 
 use std::path::Path;

@@ -28,9 +28,19 @@ impl Process {
 
     /// User and system time so far.
     pub(crate) fn cpu(self) -> Result<Duration> {
+        Ok(self.ticks()?.0)
+    }
+
+    /// With the time of children that have ended.
+    pub(super) fn cpu_with_children(self) -> Result<Duration> {
+        let (own, children) = self.ticks()?;
+        Ok(own + children)
+    }
+
+    fn ticks(self) -> Result<(Duration, Duration)> {
         let stat = self.read("stat")?;
-        let ticks = cpu_ticks(&stat).context("/proc/<pid>/stat has an unknown form")?;
-        Ok(Duration::from_secs(ticks).div_f64(rustix::param::clock_ticks_per_second() as f64))
+        let (own, children) = cpu_ticks(&stat).context("/proc/<pid>/stat has an unknown form")?;
+        Ok((duration(own), duration(children)))
     }
 
     pub(crate) fn memory(self) -> Result<Memory> {
@@ -47,13 +57,30 @@ impl Process {
     }
 }
 
-/// Fields 14 and 15 of `stat`, counted after the command's name, which may hold anything.
-fn cpu_ticks(stat: &str) -> Option<u64> {
+/// CPU time all processes of the machine have used.
+pub(super) fn cpu_of_all() -> Result<Duration> {
+    let stat = fs::read_to_string("/proc/stat").context("read /proc/stat")?;
+    Ok(duration(busy_ticks(&stat).context("/proc/stat has an unknown form")?))
+}
+
+fn duration(ticks: u64) -> Duration {
+    Duration::from_secs(ticks).div_f64(rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// Fields 14 and 15 of `stat`, then 16 and 17 of its children; counted after the command's name,
+/// which may hold anything.
+fn cpu_ticks(stat: &str) -> Option<(u64, u64)> {
     let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_whitespace().skip(11);
-    let user: u64 = fields.next()?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    Some(user + system)
+    let mut times = fields.split_whitespace().skip(11).map_while(|field| field.parse::<u64>().ok());
+    let mut both = || Some(times.next()? + times.next()?);
+    Some((both()?, both()?))
+}
+
+/// User, nice, system, then, after two kinds of idleness, interrupts and what a host took.
+fn busy_ticks(stat: &str) -> Option<u64> {
+    let fields = stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace();
+    let times: Vec<u64> = fields.map_while(|field| field.parse().ok()).collect();
+    Some(times.get(..3)?.iter().sum::<u64>() + times.get(5..8)?.iter().sum::<u64>())
 }
 
 fn kib(status: &str, name: &str) -> Option<u64> {
@@ -68,8 +95,14 @@ mod tests {
     #[test]
     fn ticks_are_found_behind_any_name() {
         let stat = "7 (a ) b) S 1 7 7 0 -1 4194304 100 0 0 0 123 45 6 7 20 0 1 0 780702 3 384";
-        assert_eq!(cpu_ticks(stat), Some(168));
+        assert_eq!(cpu_ticks(stat), Some((168, 13)));
         assert_eq!(cpu_ticks("7 (x) S"), None);
+    }
+
+    #[test]
+    fn idleness_is_not_busy() {
+        assert_eq!(busy_ticks("cpu  100 20 3 5000 600 7 8 9 0 0\ncpu0 1 2 3"), Some(147));
+        assert_eq!(busy_ticks("cpu  100 20"), None);
     }
 
     #[test]
