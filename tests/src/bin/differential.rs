@@ -14,6 +14,7 @@ Sends the same random requests to two servers and compares every answer and ever
   --seed N         which ones (default: a random seed, printed)
   --left TARGET    the reference (default etcd, from tests/go/build)
   --right TARGET   what is compared with it (default kvd); etcd checks the tool itself
+  --right-arg FLAG one more flag for the right server, as --right-arg --max-txn-ops=100
   --shrink-runs N  how often a difference is replayed to shorten it (default 60)";
 
 fn main() -> ExitCode {
@@ -32,6 +33,7 @@ fn differ() -> Result<bool> {
     let mut plan = Plan {
         left: "etcd".parse()?,
         right: "kvd".parse()?,
+        right_args: Vec::new(),
         seed: rand::random(),
         steps: 100_000,
         shrink_runs_max: 60,
@@ -53,6 +55,7 @@ fn differ() -> Result<bool> {
             "--seed" => plan.seed = value.parse().context("--seed")?,
             "--left" => plan.left = value.parse().context("--left")?,
             "--right" => plan.right = value.parse().context("--right")?,
+            "--right-arg" => plan.right_args.push(value),
             "--shrink-runs" => plan.shrink_runs_max = value.parse().context("--shrink-runs")?,
             other => bail!("unknown option {other}\n{USAGE}"),
         }

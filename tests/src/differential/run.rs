@@ -25,6 +25,8 @@ const COMPARE_EVERY: usize = 200;
 pub struct Plan {
     pub left: Target,
     pub right: Target,
+    /// More flags for the right server.
+    pub right_args: Vec<String>,
     pub seed: u64,
     pub steps: usize,
     /// How often a difference is replayed to find a shorter list of steps; 0 leaves it as it is.
@@ -113,8 +115,8 @@ struct Pair {
 
 impl Pair {
     async fn start(plan: &Plan) -> Result<Self> {
-        let left = Side::start("left", plan.left).await?;
-        let right = Side::start("right", plan.right).await?;
+        let left = Side::start("left", plan.left, &[]).await?;
+        let right = Side::start("right", plan.right, &plan.right_args).await?;
         let mut pair = Self {
             left,
             right,

@@ -33,8 +33,9 @@ pub(crate) struct Side {
 }
 
 impl Side {
-    pub(crate) async fn start(name: &str, target: Target) -> Result<Self> {
+    pub(crate) async fn start(name: &str, target: Target, args: &[String]) -> Result<Self> {
         let mut options = NodeOptions::new(target);
+        options.args.extend_from_slice(args);
         if target == Target::Etcd {
             // Durability is not the subject, and this is ten times faster.
             options = options.arg("--unsafe-no-fsync");
