@@ -16,5 +16,7 @@ pub mod snapshot;
 
 pub mod mvcc;
 
+pub mod boot;
+
 pub use error::{Fatal, ReadError, Refusal};
 pub use revision::{LogId, Revision};

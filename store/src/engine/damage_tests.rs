@@ -115,7 +115,7 @@ fn read_all(dir: &Path) -> Result<Rows, Fatal> {
 
 fn is_last_log(victim: &Victim, file: &Path) -> bool {
     let is_log = |file: &&PathBuf| file.file_name().unwrap().to_string_lossy().starts_with("log_");
-    victim.files().iter().filter(is_log).next_back().is_some_and(|last| last == file)
+    victim.files().iter().rfind(is_log).is_some_and(|last| last == file)
 }
 
 #[test]

@@ -1,9 +1,13 @@
 //! Names, keys and values of etcd's buckets.
 
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
 use prost::Message;
 use proto::internal::Membership;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use crate::mvcc::Member;
 use crate::{LogId, Revision};
 
 pub(super) const KEY: &str = "key";
@@ -101,4 +105,45 @@ pub(super) fn decode_membership(bytes: &[u8]) -> Option<(LogId, Membership)> {
     let (index, rest) = rest.split_first_chunk()?;
     let id = LogId { term: u64::from_be_bytes(*term), index: u64::from_be_bytes(*index) };
     Some((id, Membership::decode(rest).ok()?))
+}
+
+/// A member as etcd writes it.
+#[derive(Deserialize, Serialize)]
+struct MemberJson {
+    id: u64,
+    #[serde(rename = "peerURLs", default)]
+    peer_urls: Option<Vec<String>>,
+    #[serde(rename = "isLearner", default, skip_serializing_if = "std::ops::Not::not")]
+    is_learner: bool,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    name: String,
+    #[serde(rename = "clientURLs", default, skip_serializing_if = "Vec::is_empty")]
+    client_urls: Vec<String>,
+}
+
+/// The bucket `members`: hexadecimal id, then JSON.
+pub(super) fn encode_members(members: &[Member]) -> BTreeMap<Bytes, Bytes> {
+    let row = |member: &Member| {
+        let json = MemberJson {
+            id: member.id,
+            peer_urls: Some(member.peer_urls.clone()),
+            is_learner: member.is_learner,
+            name: member.name.clone(),
+            client_urls: member.client_urls.clone(),
+        };
+        let json = serde_json::to_vec(&json).expect("numbers and text always encode");
+        (Bytes::from(format!("{:x}", member.id)), Bytes::from(json))
+    };
+    members.iter().map(row).collect()
+}
+
+/// `None` if a value is not a member.
+pub(super) fn decode_members(table: &BTreeMap<Bytes, Bytes>) -> Option<Vec<Member>> {
+    let member = |json: &Bytes| {
+        let json: MemberJson = serde_json::from_slice(json).ok()?;
+        let MemberJson { id, peer_urls, is_learner, name, client_urls } = json;
+        let peer_urls = peer_urls.unwrap_or_default();
+        Some(Member { id, name, peer_urls, client_urls, is_learner })
+    };
+    table.values().map(member).collect()
 }

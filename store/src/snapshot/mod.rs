@@ -14,6 +14,7 @@
 mod bolt;
 mod buckets;
 mod files;
+mod load;
 mod read;
 mod save;
 mod state;
@@ -22,6 +23,7 @@ mod state;
 mod tests;
 
 pub use files::{file_name, list, prune, remove_unfinished};
+pub use load::load;
 pub use read::{Changes, Checksum, Snapshot};
 pub use save::{Saved, Source, save};
-pub use state::{Change, State, Tables};
+pub use state::{Change, State};

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::bolt::{Bolt, BucketRoot, Item, Rows};
 use super::buckets::{self, meta};
 use super::{Change, State};
+use crate::mvcc::Tables;
 use crate::{Fatal, LogId, Revision};
 
 /// What to do about the SHA-256 at the end of a file.
@@ -51,13 +52,20 @@ impl Snapshot {
         };
         let mut state = state_of(&bolt, &meta)?;
         for (name, root) in roots {
-            state.tables.insert(name, read_table(&bolt, root)?);
+            let table = read_table(&bolt, root)?;
+            if !table.is_empty() {
+                state.tables.insert(name, table);
+            }
         }
         Ok(Self { bolt, state, key })
     }
 
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    pub(crate) fn damaged(&self, what: &str) -> Fatal {
+        self.bolt.damaged(0, what.into())
     }
 
     /// Whether the file ends in a checksum.
@@ -154,6 +162,6 @@ fn state_of(bolt: &Bolt, rows: &BTreeMap<Bytes, Bytes>) -> Result<State, Fatal> 
         membership,
         compaction_scheduled: mark(meta::COMPACTION_SCHEDULED)?,
         compaction_finished: mark(meta::COMPACTION_FINISHED)?,
-        tables: super::Tables::new(),
+        tables: Tables::new(),
     })
 }

@@ -1,14 +1,9 @@
 //! What a snapshot says, apart from the file format.
 
-use std::collections::BTreeMap;
-
-use bytes::Bytes;
 use proto::internal::Membership;
 
+use crate::mvcc::Tables;
 use crate::{LogId, Revision};
-
-/// Small replicated tables: bucket, then key, then value, all as etcd stores them.
-pub type Tables = BTreeMap<String, BTreeMap<Bytes, Bytes>>;
 
 /// Everything but the history of the keys.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,7 +16,7 @@ pub struct State {
     /// Up to where a compaction was ordered, and up to where its rows are gone. `None`: never.
     pub compaction_scheduled: Option<i64>,
     pub compaction_finished: Option<i64>,
-    /// Every bucket but `key` and `meta`.
+    /// Every bucket but `key` and `meta`, as etcd stores them. None is empty.
     pub tables: Tables,
 }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use proto::internal::{MemberNode, Membership, VoterSet};
 
 use super::*;
+use crate::mvcc::Tables;
 use crate::{Fatal, LogId, Revision};
 
 struct Fixed {
@@ -41,9 +42,6 @@ fn sample(changes: i64) -> Fixed {
         rows.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect()
     };
     let mut tables = Tables::new();
-    for (name, _) in [("alarm", 0), ("auth", 0), ("authRoles", 0), ("lease", 0), ("members", 0)] {
-        tables.insert(name.into(), BTreeMap::new());
-    }
     for name in ["cluster", "authUsers", "members_removed", "unheard of"] {
         tables.insert(name.into(), table(&[("a", ""), ("b", "value")]));
     }
