@@ -97,7 +97,7 @@ impl Member {
 
     /// Opens the state and applies the rest of the log.
     fn open(&self) -> Result<(Arc<Store>, Report), Fatal> {
-        let (store, report) = super::open(&self.places(), self.purged, &Self::options())?;
+        let (store, report) = open(&self.places(), self.purged, &Self::options())?;
         for index in store.applied().index as usize..self.log.len() {
             assert!(self.purged.is_none_or(|purged| purged.index <= index as u64), "entry is gone");
             store.apply(id(index + 1), Input::Command(&self.log[index])).unwrap();
