@@ -65,6 +65,8 @@ struct WatchOne {
     command: Vec<OsString>,
 }
 
+const PREFIX_AND_RANGE: &str = "`range_end` and `--prefix` are mutually exclusive";
+
 /// An interactive line after its first word.
 #[derive(Parser, Debug)]
 #[command(name = "watch", no_binary_name = true, args_override_self = true)]
@@ -143,7 +145,7 @@ impl WatchOne {
             return Err(bad("bad number of arguments"));
         }
         if args.len() == 2 && self.prefix {
-            return Err(bad("`range_end` and `--prefix` are mutually exclusive"));
+            return Err(bad(PREFIX_AND_RANGE));
         }
         // etcdctl takes a range end only if nothing follows it.
         let args = if args.len() == 2 { &args[..] } else { &args[..1] };
@@ -220,8 +222,14 @@ impl Output {
                 words.remove(0);
                 let line: WatchLine = arguments::parse(words)
                     .map_err(|error| Failure::bad_arguments(arguments::one_line(&error)))?;
-                let (request, command) = line.one.request(variables, separator_is_last)?;
-                self.add(request, command);
+                match line.one.request(variables, separator_is_last) {
+                    Ok((request, command)) => self.add(request, command),
+                    // etcdctl finds this one only when it makes the watch, and goes on.
+                    Err(failure) if failure.text().starts_with(PREFIX_AND_RANGE) => {
+                        print::note(&format!("Invalid command {shown} ({PREFIX_AND_RANGE})"));
+                    }
+                    Err(failure) => return Err(failure),
+                }
             }
             Some("progress") => self.watches.request_progress(),
             Some(_) => print::note(&format!("Invalid command {shown} (only support watch)")),
