@@ -21,3 +21,4 @@
 pub mod config;
 pub mod limits;
 pub mod logging;
+pub mod watch;
