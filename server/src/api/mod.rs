@@ -6,6 +6,7 @@ mod cluster;
 mod kv;
 mod maintenance;
 pub mod status;
+pub mod watch;
 
 pub use cluster::Cluster;
 pub use kv::Kv;

@@ -1,0 +1,150 @@
+//! The Watch service: glues a client's stream of requests to a subscription.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use prost::Message;
+use proto::etcdserverpb::watch_server::Watch;
+use proto::etcdserverpb::{ResponseHeader, WatchRequest, WatchResponse};
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status, Streaming};
+
+#[cfg(test)]
+mod tests;
+
+use crate::limits::REQUEST_OVERHEAD_BYTES;
+use crate::watch::{Hub, Lane, Outgoing, Subscription};
+
+/// Makes a header of this member for a revision.
+pub type Headers = Arc<dyn Fn(i64) -> ResponseHeader + Send + Sync>;
+
+/// Requests of one stream handled before other tasks of the runtime get their turn.
+const REQUESTS_MAX: usize = 64;
+
+/// Watch on one runtime: its streams belong to that runtime's lane.
+#[derive(Clone)]
+pub struct WatchService {
+    lane: Arc<Lane>,
+    headers: Headers,
+    /// What a response to a watcher that accepts fragments should not exceed, as in etcd.
+    fragment_bytes: usize,
+}
+
+impl WatchService {
+    /// To be called on the runtime that will serve it: the lane's task is spawned there, and ends
+    /// when the hub closes.
+    pub fn new(hub: &Arc<Hub>, headers: Headers, request_bytes_max: usize) -> Self {
+        let lane = hub.lane();
+        tokio::spawn(lane.clone().run());
+        Self { lane, headers, fragment_bytes: request_bytes_max + REQUEST_OVERHEAD_BYTES }
+    }
+}
+
+#[tonic::async_trait]
+impl Watch for WatchService {
+    type WatchStream = WatchStream;
+
+    async fn watch(
+        &self,
+        request: Request<Streaming<WatchRequest>>,
+    ) -> Result<Response<WatchStream>, Status> {
+        Ok(Response::new(WatchStream {
+            requests: Some(request.into_inner()),
+            subscription: self.lane.subscribe(),
+            headers: self.headers.clone(),
+            fragment_bytes: self.fragment_bytes,
+            fragments: VecDeque::new(),
+        }))
+    }
+}
+
+/// The responses to one client. Polled as fast as the client reads, and no faster.
+pub struct WatchStream {
+    /// `None` once the client has said it sends no more. Its watchers go on.
+    requests: Option<Streaming<WatchRequest>>,
+    subscription: Subscription,
+    headers: Headers,
+    fragment_bytes: usize,
+    /// What is left of the response that is being sent in parts.
+    fragments: VecDeque<WatchResponse>,
+}
+
+impl Stream for WatchStream {
+    type Item = Result<WatchResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(fragment) = self.fragments.pop_front() {
+            return Poll::Ready(Some(Ok(fragment)));
+        }
+        if let Err(status) = self.poll_requests(context) {
+            return Poll::Ready(Some(Err(status)));
+        }
+        let Some(outgoing) = ready!(self.subscription.poll_response(context)) else {
+            // With this code clients look for another member.
+            return Poll::Ready(Some(Err(Status::unavailable("etcdserver: server stopped"))));
+        };
+        let response = self.complete(outgoing);
+        Poll::Ready(Some(Ok(response)))
+    }
+}
+
+impl WatchStream {
+    /// Handles the requests that have arrived.
+    fn poll_requests(&mut self, context: &mut Context<'_>) -> Result<(), Status> {
+        let mut handled = 0;
+        while let Some(requests) = &mut self.requests
+            && self.subscription.has_room()
+        {
+            if handled == REQUESTS_MAX {
+                context.waker().wake_by_ref();
+                break;
+            }
+            match Pin::new(requests).poll_next(context) {
+                Poll::Ready(Some(request)) => self.subscription.handle(request?),
+                Poll::Ready(None) => self.requests = None,
+                Poll::Pending => break,
+            }
+            handled += 1;
+        }
+        Ok(())
+    }
+
+    /// Fills in the header, and keeps back what should follow in further fragments.
+    fn complete(&mut self, outgoing: Outgoing) -> WatchResponse {
+        let Outgoing { mut response, fragment, .. } = outgoing;
+        let revision = response.header.map_or(0, |header| header.revision);
+        response.header = Some((self.headers)(revision));
+        if !fragment || response.encoded_len() < self.fragment_bytes {
+            return response;
+        }
+        self.fragments = split(response, self.fragment_bytes);
+        self.fragments.pop_front().expect("a response is split into at least one")
+    }
+}
+
+/// Splits a response between events, so that each part is smaller than `bytes_max` or has one
+/// event. All parts but the last say that more follow.
+fn split(mut response: WatchResponse, bytes_max: usize) -> VecDeque<WatchResponse> {
+    let mut parts = VecDeque::new();
+    let events = std::mem::take(&mut response.events);
+    let mut part = WatchResponse { fragment: true, ..response };
+    let empty = part.encoded_len();
+    let mut bytes = empty;
+    for event in events {
+        let length = event.encoded_len();
+        // The field's tag, and the length in front of the event.
+        let added = 1 + prost::length_delimiter_len(length) + length;
+        if bytes + added >= bytes_max && !part.events.is_empty() {
+            let next = WatchResponse { events: Vec::new(), ..part.clone() };
+            parts.push_back(std::mem::replace(&mut part, next));
+            bytes = empty;
+        }
+        bytes += added;
+        part.events.push(event);
+    }
+    part.fragment = false;
+    parts.push_back(part);
+    parts
+}
