@@ -120,9 +120,11 @@ pub fn txn(answer: &TxnResponse, ids: &Ids) -> String {
     let texts: Vec<String> = answer.responses.iter().map(|op| operation(op, ids)).collect();
     // A hundred equal answers are one line.
     for same in texts.chunk_by(|one, next| one == next) {
-        let _ = write!(text, "\n  {}", same[0].replace('\n', "\n  "));
-        if same.len() > 1 {
-            let _ = write!(text, " (*{})", same.len());
+        let times = if same.len() > 1 { format!(" (*{})", same.len()) } else { String::new() };
+        let (first, rest) = same[0].split_once('\n').unwrap_or((&same[0], ""));
+        let _ = write!(text, "\n  {first}{times}");
+        for line in rest.lines() {
+            let _ = write!(text, "\n  {line}");
         }
     }
     text
