@@ -1,0 +1,121 @@
+//! Rounds against one member: load, a fault, a restart, a check.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use harness::{Node, NodeOptions, Target};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use tokio::runtime::Runtime;
+
+use crate::check::{Checker, Summary};
+use crate::inspect::inspect;
+use crate::load::{Common, Gathered, Load, Mix};
+
+/// Problems shown; there may be thousands with one cause.
+const SHOWN_MAX: usize = 12;
+
+/// A broken promise, as opposed to a run that could not be made.
+#[derive(Debug)]
+pub(crate) struct Violation(pub(crate) Vec<String>);
+
+impl std::fmt::Display for Violation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let shown = &self.0[..self.0.len().min(SHOWN_MAX)];
+        write!(f, "{}", shown.join("\n  "))?;
+        match self.0.len() - shown.len() {
+            0 => Ok(()),
+            more => write!(f, "\n  and {more} more"),
+        }
+    }
+}
+
+impl std::error::Error for Violation {}
+
+pub(crate) fn violation(what: impl Into<String>) -> anyhow::Error {
+    Violation(vec![what.into()]).into()
+}
+
+/// One member and everything that was ever true of it.
+pub(crate) struct Campaign {
+    pub(crate) node: Node,
+    pub(crate) runtime: Runtime,
+    checker: Checker,
+    common: Arc<Common>,
+    seed: u64,
+}
+
+impl Campaign {
+    /// Starts a new member.
+    pub(crate) fn start(options: NodeOptions, seed: u64) -> Result<Self> {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let node = Node::start(options)?;
+        let (checker, common) = (Checker::new(), Arc::new(Common::default()));
+        Ok(Self { node, runtime, checker, common, seed })
+    }
+
+    /// Random choices of a round: the same for the same seed and round, whatever came before.
+    pub(crate) fn rng(&self, round: u64) -> StdRng {
+        StdRng::seed_from_u64(self.seed.wrapping_add(round.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+    }
+
+    pub(crate) fn load(&self, round: u64, mix: Mix) -> Result<Load> {
+        let (seed, from) = (self.seed.wrapping_add(round), self.checker.upto() + 1);
+        let endpoint = self.node.endpoint();
+        let load = Load::start(&endpoint, mix, seed, from, &self.common);
+        self.runtime.block_on(load).context("starting the clients")
+    }
+
+    /// Nothing may have failed before the fault, and the server must have lived until then.
+    pub(crate) fn accept(&self, gathered: &Gathered) -> Result<()> {
+        match gathered.failures.is_empty() {
+            true => Ok(()),
+            false => Err(Violation(gathered.failures.clone()).into()),
+        }
+    }
+
+    /// Holds the running member to everything that was acknowledged or seen.
+    pub(crate) fn check(&mut self, mut gathered: Gathered, rng: &mut StdRng) -> Result<Summary> {
+        let endpoint = self.node.endpoint();
+        let round = &mut gathered.round;
+        round.compacted = 0;
+        round.replayed.clear();
+        let asked = self.runtime.block_on(inspect(&endpoint, round, &self.common, rng));
+        if let Err(error) = asked {
+            return Err(violation(format!("the member does not answer as it must: {error:#}")));
+        }
+        self.checker.absorb(round).map_err(|problems| Violation(problems).into())
+    }
+
+    /// For messages: the end of the log, and where everything is.
+    pub(crate) fn leave_behind(&mut self) -> String {
+        let _ = self.node.kill();
+        let dir = self.node.keep_dir();
+        format!("{}\nlog and data are kept in {}", self.node.log_tail(), dir.display())
+    }
+}
+
+/// Options every campaign starts a member with: checkpoints and snapshots as often as can be.
+pub(crate) fn small_limits(target: Target, program: Option<PathBuf>) -> NodeOptions {
+    let mut options = NodeOptions::new(target);
+    options.program = program;
+    match target {
+        Target::Etcd => options.arg("--snapshot-count=500"),
+        Target::Kvd => options
+            .arg("--recent-bytes-max=256KiB")
+            .arg("--row-cache-bytes=64KiB")
+            .arg("--log-cache-bytes=64KiB")
+            .arg("--snapshot-log-bytes=1MiB")
+            .arg("--log-retention-bytes=0"),
+    }
+}
+
+/// The exit status of a member that was to be alive.
+pub(crate) fn must_run(node: &mut Node, when: &str) -> Result<()> {
+    if node.is_running() {
+        return Ok(());
+    }
+    bail!(violation(format!("the member ended by itself {when}")))
+}

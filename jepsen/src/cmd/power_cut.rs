@@ -1,0 +1,202 @@
+//! `kvjepsen power-cut`: the disk keeps what was flushed to it, and everything else is gone.
+//!
+//! The data directory is on ext4 in an image file behind a loop device. The member is stopped
+//! (SIGSTOP) at a random moment, the image file is copied, and a new member starts on the copy;
+//! the old one and its file system are never seen again.
+//!
+//! Why that is a power cut: what a program writes stays in the page cache of the mounted file
+//! system until it is synced or the kernel writes it back, and only then does the loop device get
+//! it and write it to the image file. So the copy lacks exactly what was not flushed, the journal
+//! of the file system is as it was, and mounting the copy recovers it as after a real cut. The copy
+//! is read through the page cache of the *image file*, which belongs to the outer file system: what
+//! is there has reached the device and counts as written. The inner file system must not be
+//! synced, which is why nothing is frozen or unmounted before, and a copy during which the device
+//! was written to (the kernel writes back when it likes) is made again: no moment looks like that.
+//!
+//! The loop device has no cache of its own that a cut could lose: what it was given and not yet
+//! told to flush is in the copy. A server that writes and never flushes is caught, one that relies
+//! on the order of two flushes is not.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use harness::{Node, Target};
+use rand::Rng;
+use tempfile::TempDir;
+
+use crate::blow::Blow;
+use crate::campaign::{Campaign, must_run, small_limits, violation};
+use crate::check::Summary;
+use crate::image::{self, Image};
+use crate::load::Mix;
+use crate::print::progress;
+
+const EXAMPLES: &str = "\
+Examples:
+  kvjepsen power-cut                                50 rounds, a new seed
+  kvjepsen power-cut --rounds 3 --seed 42           the same choices again
+  kvjepsen power-cut --server-arg=--unsafe-no-fsync  must find losses
+
+Needs root and loop devices.";
+
+/// Room for what a member keeps under small limits, and for etcd's preallocated log.
+const IMAGE_MIB: u64 = 384;
+/// How long threads may take to stop.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct PowerCut {
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
+    rounds: u64,
+    /// Makes all random choices the same as in another run [default: random]
+    #[arg(long)]
+    seed: Option<u64>,
+    #[arg(long, default_value = "kvd")]
+    target: Target,
+    /// The server's binary, instead of the one built beside this one
+    #[arg(long)]
+    program: Option<PathBuf>,
+    /// A further flag for the server; may be repeated
+    #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
+    server_arg: Vec<String>,
+}
+
+/// The member and the disk it is on.
+struct Rig {
+    campaign: Campaign,
+    image: Image,
+    generation: u64,
+    dir: TempDir,
+}
+
+impl PowerCut {
+    pub(crate) fn run(&self) -> Result<String> {
+        image::require()?;
+        let seed = self.seed.unwrap_or_else(rand::random);
+        progress(&format!("power-cut: seed {seed}"));
+        let mut rig = self.set_up(seed)?;
+        let mut total = Summary::default();
+        for round in 1..=self.rounds {
+            match rig.round(round) {
+                Ok(summary) => total.add(&summary),
+                Err(error) => {
+                    let replay = format!("kvjepsen power-cut --rounds {round} --seed {seed}");
+                    progress(&rig.leave_behind());
+                    return Err(error.context(format!("round {round} (again: {replay})")));
+                }
+            }
+        }
+        rig.campaign.node.stop()?;
+        Ok(format!(
+            "{} rounds, {} writes acknowledged, {} unanswered ({} of them happened), {} reads, {} \
+             revisions; seed {seed}",
+            self.rounds,
+            total.acknowledged,
+            total.unknown,
+            total.unknown_found,
+            total.reads,
+            total.revisions
+        ))
+    }
+
+    fn set_up(&self, seed: u64) -> Result<Rig> {
+        let dir = tempfile::Builder::new().prefix("kvjepsen-").tempdir()?;
+        let image = Image::create(dir.path(), "disk-0", IMAGE_MIB)?;
+        fs::create_dir(image.mount().join("data"))?;
+        let mut options = small_limits(self.target, self.program.clone()).dir(dir.path());
+        options.args.extend(self.server_arg.iter().cloned());
+        symlink(image.mount().join("data"), dir.path().join(format!("{}.data", options.name)))?;
+        let campaign = Campaign::start(options, seed)?;
+        Ok(Rig { campaign, image, generation: 0, dir })
+    }
+}
+
+impl Rig {
+    fn round(&mut self, round: u64) -> Result<Summary> {
+        let mut rng = self.campaign.rng(round);
+        let load = self.campaign.load(round, Mix::default())?;
+        let busy = Duration::from_millis(rng.random_range(100..1400));
+        let blow = Blow::draw(&mut rng);
+        sleep(busy);
+        must_run(&mut self.campaign.node, "under load")?;
+        load.strike();
+        blow.prepare(&self.campaign.node)?;
+        let copies = self.cut()?;
+        let gathered = self.campaign.runtime.block_on(load.abandon());
+        self.campaign.accept(&gathered)?;
+        if let Blow::Starting(after) = blow {
+            self.campaign.node.spawn()?;
+            sleep(after);
+            self.cut()?;
+        }
+        let started = Instant::now();
+        let node = &mut self.campaign.node;
+        node.start_again().map_err(|error| violation(format!("no start: {error:#}")))?;
+        let took = started.elapsed();
+        let summary = self.campaign.check(gathered, &mut rng)?;
+        progress(&format!(
+            "round {round}: cut {blow:?} after {busy:?}, copied at attempt {copies}; up in \
+             {took:.0?}; {} writes acknowledged, {} open, {} reads, {} revisions: ok",
+            summary.acknowledged, summary.unknown, summary.reads, summary.revisions,
+        ));
+        Ok(summary)
+    }
+
+    /// Stops the member, and replaces the disk by a copy of what has reached it.
+    fn cut(&mut self) -> Result<u32> {
+        let node = &mut self.campaign.node;
+        if node.is_running() {
+            node.pause()?;
+            wait_stopped(node)?;
+        }
+        self.generation += 1;
+        let name = format!("disk-{}", self.generation);
+        let attempts = self.image.copy_device(&self.dir.path().join(format!("{name}.img")))?;
+        node.kill()?;
+        let copy = Image::attach(self.dir.path(), &name).context("mounting what the cut left")?;
+        let link = node.data_dir();
+        fs::remove_file(&link)?;
+        symlink(copy.mount().join("data"), &link)?;
+        std::mem::replace(&mut self.image, copy).discard()?;
+        Ok(attempts)
+    }
+
+    /// Images cannot be kept mounted; the file says it all.
+    fn leave_behind(&mut self) -> String {
+        let _ = self.campaign.node.kill();
+        let tail = self.campaign.node.log_tail();
+        let kept = std::env::temp_dir().join(format!("kvjepsen-{}.img", std::process::id()));
+        let file = self.dir.path().join(format!("disk-{}.img", self.generation));
+        match fs::copy(&file, &kept) {
+            Ok(_) => format!("{tail}\nthe disk is kept in {}", kept.display()),
+            Err(error) => format!("{tail}\nthe disk could not be kept: {error}"),
+        }
+    }
+}
+
+/// SIGSTOP reaches a thread only when it leaves the kernel: until then it might still acknowledge
+/// a write that the copy lacks.
+fn wait_stopped(node: &Node) -> Result<()> {
+    let pid = node.pid().context("the member runs")?;
+    let deadline = Instant::now() + STOP_WITHIN;
+    loop {
+        let mut all = true;
+        for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+            let stat = fs::read_to_string(task?.path().join("stat")).unwrap_or_default();
+            // The state stands behind the name, which is in parentheses and may hold anything.
+            let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim().chars().next());
+            all &= matches!(state, Some('T' | 't' | 'Z' | 'X') | None);
+        }
+        if all {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "threads of {pid} do not stop");
+        sleep(Duration::from_millis(1));
+    }
+}

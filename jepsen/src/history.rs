@@ -1,0 +1,235 @@
+//! What clients asked for, what they were told, and what a watcher saw: plain data.
+
+use std::fmt;
+
+/// Keys are numbers here and text on the wire, in the same order.
+pub(crate) type Key = u32;
+
+/// The key that a check writes to know where the history ends.
+pub(crate) const FENCE: Key = u32::MAX;
+/// The end of a range that holds every key.
+pub(crate) const ALL: (Key, Key) = (0, FENCE);
+
+const PREFIX: &str = "k/";
+const FENCE_TEXT: &str = "k/fence";
+
+/// The text of a key. As the end of a range, [`FENCE`] and everything before it is included by
+/// [`range_end`].
+pub(crate) fn key_text(key: Key) -> String {
+    match key {
+        FENCE => FENCE_TEXT.to_owned(),
+        key => format!("{PREFIX}{key:05}"),
+    }
+}
+
+/// The exclusive end of `(first, last)`, both of which the range holds.
+pub(crate) fn range_end(last: Key) -> String {
+    key_text(last) + "\0"
+}
+
+pub(crate) fn parse_key(text: &[u8]) -> Option<Key> {
+    let text = std::str::from_utf8(text).ok()?;
+    if text == FENCE_TEXT {
+        return Some(FENCE);
+    }
+    let key = text.strip_prefix(PREFIX)?.parse().ok()?;
+    (key_text(key) == text).then_some(key)
+}
+
+/// A value that no other operation ever writes: which write, which operation in it, how long.
+/// The bytes behind the name follow from it, so that every byte of an answer is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Value {
+    pub(crate) write: u64,
+    pub(crate) operation: u16,
+    pub(crate) bytes: u32,
+}
+
+impl Value {
+    pub(crate) fn render(self) -> Vec<u8> {
+        let mut bytes = format!("{}.{}.{}.", self.write, self.operation, self.bytes).into_bytes();
+        let mut noise = self.write.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(self.operation);
+        while bytes.len() < self.bytes as usize {
+            // xorshift: incompressible, so that sizes on disk are what they seem.
+            noise ^= (noise << 13) | 1;
+            noise ^= noise >> 7;
+            noise ^= noise << 17;
+            bytes.extend_from_slice(&noise.to_le_bytes());
+        }
+        if bytes.len() > self.bytes as usize && self.bytes >= 48 {
+            bytes.truncate(self.bytes as usize);
+        }
+        bytes
+    }
+
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
+        let mut fields = bytes.splitn(4, |byte| *byte == b'.');
+        let mut number = || std::str::from_utf8(fields.next()?).ok()?.parse::<u64>().ok();
+        let (write, operation, length) = (number()?, number()?, number()?);
+        let value =
+            Self { write, operation: operation.try_into().ok()?, bytes: length.try_into().ok()? };
+        (value.render() == bytes).then_some(value)
+    }
+}
+
+/// A key as a range shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) value: Value,
+    pub(crate) create: i64,
+    pub(crate) modified: i64,
+    pub(crate) version: i64,
+}
+
+/// One key's change, as a watch shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Event {
+    pub(crate) key: Key,
+    /// `None`: deleted.
+    pub(crate) put: Option<Entry>,
+}
+
+/// One revision with all of its events, in their order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Revision {
+    pub(crate) number: i64,
+    pub(crate) events: Vec<Event>,
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "revision {} {{", self.number)?;
+        for (place, event) in self.events.iter().enumerate() {
+            let comma = if place > 0 { ", " } else { "" };
+            write!(f, "{comma}{}", event)?;
+        }
+        write!(f, "}}")
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.put {
+            Some(entry) => write!(f, "put {} {entry}", key_text(self.key)),
+            None => write!(f, "delete {}", key_text(self.key)),
+        }
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { value, create, modified, version } = self;
+        let Value { write, operation, bytes } = value;
+        write!(f, "(write {write}.{operation}, {bytes} bytes, created at {create}, ")?;
+        write!(f, "modified at {modified}, version {version})")
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Put {
+        key: Key,
+        value: Value,
+    },
+    /// Both ends included.
+    Delete {
+        first: Key,
+        last: Key,
+    },
+}
+
+/// The write happens only if the key's `modified` is this (0: there is no such key).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Guard {
+    pub(crate) key: Key,
+    pub(crate) modified: i64,
+}
+
+/// One call that may change something.
+#[derive(Clone, Debug)]
+pub(crate) struct Write {
+    pub(crate) id: u64,
+    pub(crate) guard: Option<Guard>,
+    pub(crate) operations: Vec<Operation>,
+    /// The newest revision anybody was told of before the call.
+    pub(crate) floor: i64,
+    pub(crate) outcome: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Acknowledged, at this revision.
+    Applied(i64),
+    /// Acknowledged, and there was nothing to do at this revision: the guard did not hold, or
+    /// there was nothing to delete.
+    Nothing(i64),
+    /// An error that says it did not happen.
+    Refused,
+    /// No answer, or one that leaves it open.
+    Unknown,
+}
+
+/// One answered range.
+#[derive(Clone, Debug)]
+pub(crate) struct Read {
+    /// Both ends included.
+    pub(crate) range: (Key, Key),
+    /// The revision asked for; `None`: the newest.
+    pub(crate) at: Option<i64>,
+    /// The newest revision anybody was told of before the call.
+    pub(crate) floor: i64,
+    /// The store's revision, by the answer's header.
+    pub(crate) revision: i64,
+    pub(crate) found: Vec<(Key, Entry)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Compaction {
+    pub(crate) revision: i64,
+    pub(crate) acknowledged: bool,
+}
+
+/// Everything between two checks.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Round {
+    pub(crate) writes: Vec<Write>,
+    pub(crate) reads: Vec<Read>,
+    pub(crate) compactions: Vec<Compaction>,
+    /// From a watch during the round, from the revision after the last check.
+    pub(crate) live: Vec<Revision>,
+    /// From a watch at the end of the round, from `compacted` to `fence`.
+    pub(crate) replayed: Vec<Revision>,
+    /// The compacted revision after the round; 0 when there never was a compaction.
+    pub(crate) compacted: i64,
+    /// Revision of the round's last write, which the check itself made.
+    pub(crate) fence: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_text_and_back() {
+        for key in [0, 7, 99_999, FENCE] {
+            assert_eq!(parse_key(key_text(key).as_bytes()), Some(key));
+        }
+        assert_eq!(parse_key(b"k/7"), None);
+        assert_eq!(parse_key(b"other"), None);
+        assert!(key_text(99_999) < key_text(FENCE));
+    }
+
+    #[test]
+    fn values_are_bytes_and_back_and_every_byte_counts() {
+        for bytes in [0, 20, 48, 300, 20_000] {
+            let value = Value { write: 12_345, operation: 3, bytes };
+            let mut rendered = value.render();
+            if bytes >= 48 {
+                assert_eq!(rendered.len(), bytes as usize);
+            }
+            assert_eq!(Value::parse(&rendered), Some(value));
+            *rendered.last_mut().unwrap() ^= 1;
+            assert_eq!(Value::parse(&rendered), None);
+        }
+    }
+}
