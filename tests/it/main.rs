@@ -3,5 +3,7 @@
 
 mod ctl;
 mod differential;
+mod process;
+mod range_stream;
 mod scripts;
 mod tidy;

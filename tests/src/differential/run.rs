@@ -268,8 +268,8 @@ impl Pair {
     async fn wait_canceled(&mut self, stream: usize, id: i64) -> Result<()> {
         let now = self.revision;
         for side in [&mut self.left, &mut self.right] {
-            side.wait(stream, now, "a cancellation", |stream| {
-                stream.watchers.get(&id).is_some_and(|told| told.canceled)
+            side.wait(stream, now, "a cancellation", |log| {
+                log.watchers.get(&id).is_some_and(|told| told.canceled)
             })
             .await?;
         }
@@ -300,8 +300,8 @@ impl Pair {
                 let Some(last) = watched.last_of(&self.history) else { continue };
                 let what = format!("the event of revision {last} for watcher {id}");
                 for side in [&mut self.left, &mut self.right] {
-                    side.wait(number, self.revision, &what, |stream| {
-                        stream.watchers.get(id).is_some_and(|told| told.has(last))
+                    side.wait(number, self.revision, &what, |log| {
+                        log.watchers.get(id).is_some_and(|told| told.has(last))
                     })
                     .await?;
                 }
@@ -315,26 +315,26 @@ impl Pair {
     async fn compare_everything(&mut self) -> Result<()> {
         let now = self.revision;
         for side in [&mut self.left, &mut self.right] {
-            side.wait(EVERYTHING, now, "an event of the watcher of everything", |stream| {
-                now == 1 || stream.watchers.values().all(|told| told.has(now))
+            side.wait(EVERYTHING, now, "an event of the watcher of everything", |log| {
+                now == 1 || log.watchers.values().all(|told| told.has(now))
             })
             .await?;
         }
-        let changes = std::mem::take(&mut self.left.stream(EVERYTHING).changes);
-        self.right.stream(EVERYTHING).changes.clear();
+        let changes = std::mem::take(&mut self.left.stream(EVERYTHING).log.changes);
+        self.right.stream(EVERYTHING).log.changes.clear();
         self.history.extend(changes);
         self.compare_stream(EVERYTHING)
     }
 
     fn compare_stream(&mut self, number: usize) -> Result<()> {
-        let ids: Vec<i64> = self.left.stream(number).watchers.keys().copied().collect();
+        let ids: Vec<i64> = self.left.stream(number).log.watchers.keys().copied().collect();
         ids.into_iter().try_for_each(|id| self.compare_watcher(number, id))
     }
 
     /// Compares what a watcher was told on both sides, and forgets it.
     fn compare_watcher(&mut self, number: usize, id: i64) -> Result<()> {
         let mut told = [&mut self.left, &mut self.right].map(|side| {
-            let watcher = side.stream(number).watchers.get_mut(&id);
+            let watcher = side.stream(number).log.watchers.get_mut(&id);
             watcher.map(|told| std::mem::take(&mut told.items)).unwrap_or_default()
         });
         if told[0] == told[1] {

@@ -12,7 +12,7 @@ use tonic::{Response, Status};
 use super::Step;
 use super::answer;
 use super::run::EVERYTHING;
-use super::watcher::Stream;
+use super::watcher::{Log, Stream};
 use crate::script::WatchStream;
 use crate::text::{self, Ids};
 use crate::{Client, Node, NodeOptions, Target};
@@ -65,9 +65,10 @@ impl Side {
 
     pub(crate) fn stream(&mut self, number: usize) -> &mut Stream {
         let client = &self.clients[number % self.clients.len()];
-        self.streams
-            .entry(number)
-            .or_insert_with(|| Stream::new(WatchStream::open(client), number == EVERYTHING))
+        self.streams.entry(number).or_insert_with(|| Stream {
+            stream: WatchStream::open(client),
+            log: Log { keeps_changes: number == EVERYTHING, ..Log::default() },
+        })
     }
 
     /// Sends a create request and waits for its answer.
@@ -79,13 +80,11 @@ impl Side {
     ) -> Result<(i64, String)> {
         let ids = self.ids;
         let stream = self.stream(number);
-        let before = stream.created.len();
+        let before = stream.log.created.len();
         stream.stream.send(Some(RequestUnion::CreateRequest(request.clone())))?;
-        self.wait(number, now, "the answer to a create request", |stream| {
-            stream.created.len() > before
-        })
-        .await?;
-        let answer = &self.stream(number).created[before];
+        self.wait(number, now, "the answer to a create request", |log| log.created.len() > before)
+            .await?;
+        let answer = &self.stream(number).log.created[before];
         let id = if answer.canceled { -1 } else { answer.watch_id };
         Ok((id, text::watch(answer, &ids)))
     }
@@ -96,17 +95,17 @@ impl Side {
         number: usize,
         now: i64,
         what: &str,
-        done: impl Fn(&Stream) -> bool,
+        done: impl Fn(&Log) -> bool,
     ) -> Result<()> {
         let deadline = Instant::now() + WITHIN;
         let ids = self.ids;
-        while !done(self.stream(number)) {
+        while !done(&self.stream(number).log) {
             let next = self.stream(number).stream.receive_until(deadline).await;
             let next = next.with_context(|| format!("{} stream s{number}", self.name))?;
             let Some(response) = next else {
                 bail!("{}: {what} did not come on stream s{number}", self.name);
             };
-            let absorbed = self.stream(number).absorb(response, &ids, now);
+            let absorbed = self.stream(number).log.absorb(response, &ids, now);
             absorbed.with_context(|| format!("{} stream s{number}", self.name))?;
         }
         Ok(())
@@ -116,13 +115,13 @@ impl Side {
     pub(crate) async fn progress(&mut self, number: usize, now: i64) -> Result<()> {
         let deadline = Instant::now() + WITHIN;
         let ids = self.ids;
-        while self.stream(number).progress < now {
+        while self.stream(number).log.progress < now {
             self.stream(number).stream.ask_progress()?;
             let again = Instant::now() + Duration::from_millis(150);
-            while self.stream(number).progress < now {
+            while self.stream(number).log.progress < now {
                 let next = self.stream(number).stream.receive_until(again).await;
                 let Some(response) = next.with_context(|| self.name.clone())? else { break };
-                let absorbed = self.stream(number).absorb(response, &ids, now);
+                let absorbed = self.stream(number).log.absorb(response, &ids, now);
                 absorbed.with_context(|| format!("{} stream s{number}", self.name))?;
             }
             if Instant::now() > deadline {

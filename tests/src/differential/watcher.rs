@@ -15,6 +15,12 @@ const NO_WATCHER: i64 = -1;
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) stream: WatchStream,
+    pub(crate) log: Log,
+}
+
+/// All that came on a stream.
+#[derive(Debug, Default)]
+pub(crate) struct Log {
     pub(crate) watchers: BTreeMap<i64, Told>,
     /// Answers to create requests so far.
     pub(crate) created: Vec<WatchResponse>,
@@ -37,12 +43,7 @@ pub(crate) struct Told {
     in_fragment: bool,
 }
 
-impl Stream {
-    pub(crate) fn new(stream: WatchStream, keeps_changes: bool) -> Self {
-        let (watchers, created, changes) = (BTreeMap::new(), Vec::new(), Vec::new());
-        Self { stream, watchers, created, progress: 0, keeps_changes, changes }
-    }
-
+impl Log {
     /// Takes a response in.
     ///
     /// # Errors
@@ -156,5 +157,63 @@ impl Agreed {
         self.lapsed.is_empty()
             && !self.watchers.is_empty()
             && self.watchers.values().all(|watched| watched.request.start_revision <= revision)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::KeyValue;
+    use proto::etcdserverpb::ResponseHeader;
+    use proto::mvccpb::Event;
+
+    use super::*;
+
+    /// A response to watcher 0 with events of these revisions.
+    fn told(revision: i64, events: &[i64]) -> WatchResponse {
+        let event = |at: &i64| {
+            let kv = KeyValue { key: "k".into(), mod_revision: *at, ..Default::default() };
+            Event { kv: Some((&kv).into()), ..Default::default() }
+        };
+        WatchResponse {
+            header: Some(ResponseHeader { revision, ..Default::default() }),
+            events: events.iter().map(event).collect(),
+            ..Default::default()
+        }
+    }
+
+    /// Takes the responses of watcher 0 in; says what was wrong with the last one.
+    fn absorb(responses: &[WatchResponse]) -> String {
+        let mut log = Log::default();
+        let created = WatchResponse { created: true, ..told(1, &[]) };
+        log.absorb(created, &Ids::default(), 10).unwrap();
+        let (last, before) = responses.split_last().unwrap();
+        for response in before {
+            log.absorb(response.clone(), &Ids::default(), 10).unwrap();
+        }
+        let outcome = log.absorb(last.clone(), &Ids::default(), 10);
+        outcome.map_or_else(|error| error.to_string(), |()| "fine".to_owned())
+    }
+
+    #[test]
+    fn what_no_server_may_say_is_found_without_another_one() {
+        let fragment = |response| WatchResponse { fragment: true, ..response };
+        let canceled = WatchResponse { canceled: true, ..told(5, &[]) };
+        let progress = |revision| WatchResponse { watch_id: -1, ..told(revision, &[]) };
+        assert_eq!(absorb(&[told(4, &[3, 3, 4]), told(5, &[5])]), "fine");
+        assert_eq!(absorb(&[fragment(told(5, &[4, 5])), told(5, &[5])]), "fine");
+        let cases = [
+            (vec![told(5, &[4, 5]), told(5, &[5])], "a revision is split"),
+            (vec![told(5, &[5]), told(5, &[4])], "events go back"),
+            (vec![told(5, &[5, 4])], "events go back"),
+            (vec![told(4, &[5])], "the header is behind its events"),
+            (vec![told(11, &[5])], "ahead of the store"),
+            (vec![canceled, told(6, &[6])], "a watcher that does not exist"),
+            (vec![WatchResponse { watch_id: 3, ..told(5, &[5]) }], "that does not exist"),
+            (vec![progress(5), progress(4)], "progress goes back"),
+        ];
+        for (responses, complaint) in cases {
+            let said = absorb(&responses);
+            assert!(said.contains(complaint), "{said:?} is not {complaint:?}");
+        }
     }
 }

@@ -1,0 +1,168 @@
+//! The process as its operator meets it: it stops when told, comes back with its data, and says
+//! plainly why it does not start.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant};
+
+use harness::{Client, Node, NodeOptions, Target};
+use proto::etcdserverpb::{PutRequest, RangeRequest};
+
+/// How long a clean stop may take.
+const STOP_WITHIN: Duration = Duration::from_secs(2);
+
+fn start(options: NodeOptions) -> Node {
+    Node::start(options).unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+fn kvd() -> NodeOptions {
+    NodeOptions::new(Target::Kvd)
+}
+
+async fn put(node: &Node, key: &str, value: &str) {
+    let mut client = Client::connect(&node.endpoint()).await.unwrap();
+    let request = PutRequest { key: key.into(), value: value.into(), ..Default::default() };
+    client.kv.put(request).await.unwrap();
+}
+
+async fn value(node: &Node, key: &str) -> Option<Vec<u8>> {
+    let mut client = Client::connect(&node.endpoint()).await.unwrap();
+    let request = RangeRequest { key: key.into(), ..Default::default() };
+    let answer = client.kv.range(request).await.unwrap().into_inner();
+    answer.kvs.first().map(|kv| kv.parse().unwrap().value.to_vec())
+}
+
+/// Starts what must not start, and returns its last words.
+fn refused(options: NodeOptions) -> String {
+    let mut node = Node::prepare(options).unwrap();
+    node.spawn().unwrap();
+    let status = node.wait_exit(Duration::from_secs(10)).unwrap();
+    assert_ne!(status.code(), Some(0), "{}", node.log());
+    assert!(status.code().is_some(), "ended by a signal: {status}\n{}", node.log());
+    node.log()
+}
+
+#[tokio::test]
+async fn a_stop_is_quick_and_loses_nothing() {
+    let mut node = start(kvd());
+    put(&node, "a", "1").await;
+    let before = Instant::now();
+    let status = node.stop().unwrap();
+    let took = before.elapsed();
+    assert_eq!(status.code(), Some(0), "{}", node.log());
+    assert!(took < STOP_WITHIN, "the stop took {took:?}");
+    node.start_again().unwrap();
+    assert_eq!(value(&node, "a").await, Some(b"1".to_vec()));
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_open_watches() {
+    let mut node = start(kvd());
+    let client = Client::connect(&node.endpoint()).await.unwrap();
+    let mut stream = harness::script::WatchStream::open(&client);
+    stream
+        .send(Some(proto::etcdserverpb::watch_request::RequestUnion::CreateRequest(
+            proto::etcdserverpb::WatchCreateRequest { key: b"a".to_vec(), ..Default::default() },
+        )))
+        .unwrap();
+    assert!(stream.receive().await.unwrap().created);
+    let before = Instant::now();
+    let status = node.stop().unwrap();
+    assert_eq!(status.code(), Some(0), "{}", node.log());
+    assert!(before.elapsed() < STOP_WITHIN, "the stop took {:?}", before.elapsed());
+}
+
+#[tokio::test]
+async fn a_killed_member_has_everything_it_answered() {
+    let mut node = start(kvd());
+    for round in 0..3 {
+        let text = round.to_string();
+        put(&node, "a", &text).await;
+        node.kill().unwrap();
+        node.start_again().unwrap();
+        assert_eq!(value(&node, "a").await, Some(text.into_bytes()));
+    }
+}
+
+#[tokio::test]
+async fn a_paused_member_goes_on_where_it_was() {
+    let node = start(kvd());
+    put(&node, "a", "1").await;
+    node.pause().unwrap();
+    let endpoint = node.endpoint();
+    let waiting = tokio::spawn(async move { Client::is_ready(&endpoint).await });
+    node.resume().unwrap();
+    waiting.await.unwrap();
+    put(&node, "a", "2").await;
+    assert_eq!(value(&node, "a").await, Some(b"2".to_vec()));
+}
+
+#[tokio::test]
+async fn a_second_process_on_the_same_data_is_refused() {
+    let node = start(kvd());
+    put(&node, "a", "1").await;
+    let said = refused(kvd().dir(node.dir()));
+    let pid = node.pid().unwrap().to_string();
+    assert!(said.contains(&pid), "it names the process that has the data:\n{said}");
+    put(&node, "a", "2").await;
+    assert_eq!(value(&node, "a").await, Some(b"2".to_vec()));
+}
+
+#[tokio::test]
+async fn a_busy_port_is_named() {
+    let node = start(kvd());
+    let mut options = kvd();
+    options.client_port = node.options().client_port;
+    let port = options.client_port.to_string();
+    let said = refused(options);
+    assert!(said.contains(&port), "it names the port:\n{said}");
+    assert_eq!(value(&node, "a").await, None);
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_named() {
+    // Root may write anywhere, so the way is blocked by a file instead.
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("n1.data"), "not a directory").unwrap();
+    let said = refused(kvd().dir(dir.path()));
+    assert!(said.contains("n1.data"), "it names the path:\n{said}");
+    let kept = fs::read_to_string(dir.path().join("n1.data")).unwrap();
+    assert_eq!(kept, "not a directory");
+}
+
+#[test]
+fn data_of_etcd_is_not_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    let member = dir.path().join("n1.data/member/snap");
+    fs::create_dir_all(&member).unwrap();
+    fs::write(member.join("db"), "etcd's").unwrap();
+    let said = refused(kvd().dir(dir.path()));
+    assert!(said.contains("etcd"), "it says what it found:\n{said}");
+    assert_eq!(fs::read_to_string(member.join("db")).unwrap(), "etcd's");
+}
+
+#[test]
+fn data_of_another_cluster_is_refused() {
+    let mut node = start(kvd());
+    node.stop().unwrap();
+    let mut options = kvd().dir(node.dir()).arg("--initial-cluster-token=another");
+    options.client_port = node.options().client_port;
+    options.peer_port = node.options().peer_port;
+    let said = refused(options);
+    assert!(said.contains("cluster"), "it says what differs:\n{said}");
+    node.start_again().unwrap();
+}
+
+#[test]
+fn unknown_flags_are_named() {
+    let said = refused(kvd().arg("--listen-client-url=http://127.0.0.1:1"));
+    assert!(said.contains("--listen-client-url"), "it names the flag:\n{said}");
+    assert!(said.contains("--listen-client-urls"), "it suggests the nearest:\n{said}");
+}
+
+#[test]
+fn data_is_private() {
+    let node = start(kvd());
+    let mode = fs::metadata(node.data_dir()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700, "only its owner may look into the data");
+}
