@@ -340,8 +340,8 @@ fn we_read_what_etcd_saved_and_give_it_back() {
         assert_eq!(state.tables["auth"][&b"authEnabled"[..]], &[1][..]);
         assert_eq!(state.membership, None);
 
-        // The store that the file is loaded into answers the same, and a file of ours made from it leads
-        // another etcd to the same state.
+        // The store that the file is loaded into answers the same, and a file of ours made from it
+        // leads another etcd to the same state.
         let ours = path("ours.db");
         let sled = SledEngine::open(&path("engine"), SledOptions::default()).unwrap();
         let engines: [Arc<dyn Engine>; 2] = [Arc::new(MemoryEngine::new()), Arc::new(sled)];
