@@ -228,6 +228,7 @@ impl State {
     /// What the watcher needs next is gone. The revision in the header is 0, as in etcd.
     fn cancel_compacted(&mut self, key: usize) -> Outgoing {
         let watcher = self.remove_watcher(key);
+        self.streams[watcher.stream].compacted.insert(watcher.id);
         let compact_revision = self.hub.source.compacted();
         let response = WatchResponse {
             watch_id: watcher.id,

@@ -74,9 +74,9 @@ impl State {
     fn choose_id(&mut self, stream: usize, wanted: i64) -> Option<i64> {
         let stream = &mut self.streams[stream];
         if wanted != 0 {
-            return (!stream.watchers.contains_key(&wanted)).then_some(wanted);
+            return (!stream.has_id(wanted)).then_some(wanted);
         }
-        while stream.watchers.contains_key(&stream.next_id) {
+        while stream.has_id(stream.next_id) {
             stream.next_id += 1;
         }
         stream.next_id += 1;
@@ -84,8 +84,11 @@ impl State {
     }
 
     fn cancel(&mut self, stream: usize, watch_id: i64) {
-        let Some(key) = self.streams[stream].watchers.get(&watch_id).copied() else { return };
-        self.remove_watcher(key);
+        if let Some(key) = self.streams[stream].watchers.get(&watch_id).copied() {
+            self.remove_watcher(key);
+        } else if !self.streams[stream].compacted.remove(&watch_id) {
+            return;
+        }
         let response = WatchResponse { watch_id, canceled: true, ..Default::default() };
         let current = self.hub.source.revision();
         self.push(stream, Outgoing::control(current, response));

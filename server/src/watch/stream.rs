@@ -1,6 +1,6 @@
 //! One stream: its watchers, and the queue of responses its reader has not taken yet.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::task::Waker;
 
 use proto::etcdserverpb::{ResponseHeader, WatchResponse};
@@ -42,6 +42,9 @@ impl Outgoing {
 pub(super) struct Stream {
     /// Watcher numbers by the ids the client knows.
     pub(super) watchers: BTreeMap<i64, usize>,
+    /// Ids of watchers that a compaction canceled. As in etcd they stay in use until the client
+    /// cancels them too, which its libraries do, and which is answered.
+    pub(super) compacted: BTreeSet<i64>,
     /// Where to look for an id when the client leaves it to the server.
     pub(super) next_id: i64,
     /// Watchers that are not synced, the one to go on with first.
@@ -106,6 +109,10 @@ impl Stream {
             self.queue = VecDeque::new();
         }
         Some(outgoing)
+    }
+
+    pub(super) fn has_id(&self, id: i64) -> bool {
+        self.watchers.contains_key(&id) || self.compacted.contains(&id)
     }
 
     pub(super) fn is_empty(&self) -> bool {
