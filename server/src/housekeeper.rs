@@ -64,7 +64,7 @@ impl Housekeeper {
     pub fn spawn(self, errands: Errands) -> std::io::Result<JoinHandle<()>> {
         std::thread::Builder::new().name("kvd-keeper".into()).spawn(move || {
             if let Err(fatal) = self.run(&errands.0) {
-                crate::stop::fatal(&fatal.to_string());
+                crate::stop::fatal(&fatal);
             }
         })
     }
@@ -142,8 +142,8 @@ impl Housekeeper {
             *log_bytes_at_snapshot = written;
             self.request_snapshot.send_modify(|requests| *requests += 1);
         }
-        if let Some(newest) = self.snapshots.newest() {
-            let upto = newest.applied.index.saturating_sub(limits::LOG_ENTRIES_KEPT);
+        if let Some(purgeable) = self.snapshots.purgeable() {
+            let upto = purgeable.index.saturating_sub(limits::LOG_ENTRIES_KEPT);
             self.purge.send_if_modified(|known| {
                 let further = upto > *known;
                 *known = upto.max(*known);

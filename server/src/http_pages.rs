@@ -56,9 +56,7 @@ impl hyper::service::Service<Request<Incoming>> for PeerPages {
 
     fn call(&self, request: Request<Incoming>) -> Answer {
         let page = match request.uri().path() {
-            "/version" => {
-                page(StatusCode::OK, "application/json", version_json(&self.version))
-            }
+            "/version" => page(StatusCode::OK, "application/json", version_json(&self.version)),
             "/members" => page(StatusCode::OK, "application/json", self.members_json()),
             _ => page(StatusCode::NOT_FOUND, "text/plain", "404 page not found\n".into()),
         };

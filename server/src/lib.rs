@@ -18,7 +18,23 @@
 //! A linearizable range takes steps 1 and 2 (`read_barrier`), then reads the store where it is.
 //! Rows leave memory for the engine in checkpoints ([`housekeeper`]), which no put waits for.
 
+// The modules are private so that the compiler finds what nothing uses; `pub` in them means the
+// crate.
+#![allow(unreachable_pub)]
+
 pub mod config;
 pub mod limits;
 pub mod logging;
-pub mod watch;
+
+mod api;
+mod housekeeper;
+mod http_pages;
+mod raft;
+mod replica;
+mod serve;
+mod server;
+mod snapshots;
+mod stop;
+mod watch;
+
+pub use server::run;

@@ -27,12 +27,8 @@ pub const REQUEST_TIMEOUT_BASE: Duration = Duration::from_secs(5);
 /// Clean shutdown: how long open requests may take before connections are cut.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_millis(1000);
 
-/// How long opening the engine may take before it is taken for damaged.
-pub const ENGINE_OPEN_TIMEOUT: Duration = Duration::from_secs(120);
-
-/// A snapshot file is written when the log grew by this since the last one, or by twice the live
-/// bytes, whichever is more.
-pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 64 << 20;
+/// How long opening the engine may make no progress before it is taken for damaged.
+pub const ENGINE_STALL_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Entries kept in the log behind a snapshot for members that are a little late, as in etcd.
 pub const LOG_ENTRIES_KEPT: u64 = 5000;

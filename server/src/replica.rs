@@ -237,7 +237,8 @@ impl Replica {
 
     /// Replicates a command and returns what applying it answered.
     pub async fn propose(&self, op: command::Op) -> Proposed {
-        let grows = matches!(op, command::Op::Put(_)) || matches!(&op, command::Op::Txn(txn) if may_put(txn));
+        let grows = matches!(op, command::Op::Put(_))
+            || matches!(&op, command::Op::Txn(txn) if may_put(txn));
         let proposal = Proposal::new(&Command { op: Some(op) });
         let bytes = proposal.command_len();
         self.admit(bytes, grows)?;

@@ -113,11 +113,12 @@ fn as_grpc_go_says(headers: &mut HeaderMap) {
     else {
         return;
     };
-    let mut numbers = numbers
-        .split("%20")
-        .filter_map(|word| word.trim_end_matches(|c: char| !c.is_ascii_digit()).parse::<u64>().ok());
+    let mut numbers = numbers.split("%20").filter_map(|word| {
+        word.trim_end_matches(|c: char| !c.is_ascii_digit()).parse::<u64>().ok()
+    });
     if let (Some(found), Some(limit)) = (numbers.next(), numbers.next()) {
-        let text = format!("grpc:%20received%20message%20larger%20than%20max%20({found}%20vs.%20{limit})");
+        let text =
+            format!("grpc:%20received%20message%20larger%20than%20max%20({found}%20vs.%20{limit})");
         headers.insert("grpc-status", HeaderValue::from(Code::ResourceExhausted as i32));
         if let Ok(text) = HeaderValue::from_str(&text) {
             headers.insert("grpc-message", text);
@@ -159,7 +160,7 @@ pub async fn accept(
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = stop.wait_for(|stop| *stop) => return,
+            () = stopped(&mut stop) => return,
         };
         let stream = match accepted.and_then(|(stream, _)| stream.into_std()) {
             Ok(stream) => stream,
@@ -192,7 +193,7 @@ pub async fn serve<S>(
                 open.spawn(connection(stream, services.clone(), options.clone(), stop.clone()));
             }
             Some(_) = open.join_next() => {}
-            _ = stop.wait_for(|stop| *stop) => break,
+            () = stopped(&mut stop) => break,
         }
     }
     let drained = async { while open.join_next().await.is_some() {} };
@@ -215,7 +216,7 @@ async fn connection<S: Serve>(
     let mut served = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), services));
     let result = tokio::select! {
         result = served.as_mut() => result,
-        _ = stop.wait_for(|stop| *stop) => {
+        () = stopped(&mut stop) => {
             served.as_mut().graceful_shutdown();
             served.await
         }
@@ -225,16 +226,19 @@ async fn connection<S: Serve>(
     }
 }
 
+/// Returns when the server stops, or has.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // Nobody left to say so means the same.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
 fn log_end(peer: Option<SocketAddr>, error: &(dyn std::error::Error + 'static)) {
     tracing::debug!(?peer, "connection ended: {error}");
 }
 
 fn builder(options: &ConnectionOptions) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits::HTTP1_HEADER_TIMEOUT);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits::HTTP1_HEADER_TIMEOUT);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -11,6 +11,7 @@ use proto::etcdserverpb::cluster_server::ClusterServer;
 use proto::etcdserverpb::kv_server::KvServer;
 use proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use proto::etcdserverpb::watch_server::WatchServer;
+use store::boot::{self, Places};
 use store::datadir::DataDir;
 use store::mvcc::StoreOptions;
 use store::wal::{Wal, WalOptions};
@@ -22,7 +23,7 @@ use crate::api::watch::WatchService;
 use crate::api::{Cluster, Identity, Kv, Maintenance};
 use crate::config::Config;
 use crate::housekeeper::{Errands, Housekeeper, Poke};
-use crate::http_pages::{PeerPages, Pages};
+use crate::http_pages::{Pages, PeerPages};
 use crate::raft::{self, types};
 use crate::replica::{
     Admission, Current, Inbox, Outboxes, Replica, ReplicaOptions, Requests, Shared, Standing,
@@ -69,6 +70,15 @@ fn bind(addresses: &[std::net::SocketAddr], option: &str) -> anyhow::Result<Vec<
         .collect()
 }
 
+/// A member without its log may have voted and acknowledged what it no longer knows.
+fn lost_log(wal: &std::path::Path, what: &str) -> anyhow::Error {
+    anyhow!(
+        "{}: {what}; in a cluster remove this member and add it again with an empty data \
+         directory, a single member has to be restored from a snapshot",
+        wal.display()
+    )
+}
+
 /// An opened data directory with the log and the state in it.
 struct Member {
     identity: Identity,
@@ -81,15 +91,14 @@ struct Member {
 
 impl Member {
     fn open(config: &Config) -> anyhow::Result<Self> {
-        let identity =
-            Identity { cluster_id: config.cluster_id(), member_id: config.member_id() };
+        let identity = Identity { cluster_id: config.cluster_id(), member_id: config.member_id() };
         let data_dir = DataDir::open(&config.data_dir)?;
         data_dir.check_identity(identity.cluster_id, identity.member_id)?;
 
         let wal_options = WalOptions {
             cache_bytes: config.log_cache_bytes,
             fsync: config.fsync,
-            ..WalOptions::new(|fatal| stop::fatal(&fatal.to_string()))
+            ..WalOptions::new(|fatal| stop::fatal(&fatal))
         };
         let disk = Arc::new(store::disk::RealDisk);
         let (wal, recovered) = Wal::open(disk, &data_dir.wal(), wal_options)?;
@@ -97,43 +106,43 @@ impl Member {
             tracing::info!(bytes = recovered.cut_bytes, "log: cut an unfinished write at its end");
         }
 
-        let options = StoreOptions {
-            max_txn_ops: config.max_txn_ops,
-            recent_bytes_max: config.recent_bytes_max,
-            cache_bytes: config.row_cache_bytes,
+        let places = Places::of(&data_dir);
+        stop::on_fatal_condemn(places.clone());
+        let options = boot::Options {
+            store: StoreOptions {
+                max_txn_ops: config.max_txn_ops,
+                recent_bytes_max: config.recent_bytes_max,
+                cache_bytes: config.row_cache_bytes,
+            },
+            engine: Default::default(),
+            stall: limits::ENGINE_STALL_TIMEOUT,
         };
-        let boot = store::boot::open(&data_dir, &wal, &options, limits::ENGINE_OPEN_TIMEOUT)?;
-        for warning in &boot.warnings {
-            tracing::warn!("{warning}");
+        let (store, _) = boot::open(&places, recovered.purged, &options)?;
+        if recovered.created && store.applied().index > 0 {
+            let what = "the log is gone, and what it held with it";
+            return Err(lost_log(&data_dir.wal(), what));
         }
         let vote = recovered.vote.as_deref().map(types::decode_vote).transpose();
         let vote = vote.context("the log's vote")?;
-        let data_dir = Arc::new(data_dir);
-        let newest = boot.snapshot.map(|found| raft::Written {
-            path: found.path,
-            applied: found.applied,
-            membership: found.membership,
-        });
         Ok(Self {
             identity,
             log: raft::Log::new(wal.clone(), vote, recovered.committed),
             wal,
-            current: Arc::new(Current::new(boot.store)),
-            snapshots: Arc::new(Snapshots::new(data_dir.clone(), options, newest)),
-            data_dir,
+            current: Arc::new(Current::new(store)),
+            snapshots: Arc::new(Snapshots::open(places, options)?),
+            data_dir: Arc::new(data_dir),
         })
     }
 
-    fn serve(
-        self,
-        config: &Config,
-        listeners: Listeners,
-        started: Instant,
-    ) -> anyhow::Result<()> {
+    fn serve(self, config: &Config, listeners: Listeners, started: Instant) -> anyhow::Result<()> {
         let (stop_clients, clients_stopping) = watch::channel(false);
         let (stop_raft, raft_stopping) = watch::channel(false);
         let (poke, errands) = Poke::new();
-        let hub = Arc::new(Hub::new(&self.current, config));
+        let hub = Hub::new(
+            self.current.clone(),
+            watch_limits(config),
+            Box::new(|fatal| stop::fatal(&fatal)),
+        );
         let parts = self.start(config, &hub, errands, raft_stopping)?;
 
         let mut threads = Vec::new();
@@ -148,7 +157,10 @@ impl Member {
                 hub: hub.clone(),
                 poke: poke.clone(),
                 compacted: parts.compacted.clone(),
-                disk: Arc::new(MemberDisk { data_dir: self.data_dir.clone(), wal: self.wal.clone() }),
+                disk: Arc::new(MemberDisk {
+                    data_dir: self.data_dir.clone(),
+                    wal: self.wal.clone(),
+                }),
                 snapshots: self.snapshots.clone(),
                 config: config.clone(),
                 connections: dealt,
@@ -168,10 +180,7 @@ impl Member {
             accept_all(listeners.peer_listeners, &[deal], &clients_stopping)?;
             tokio::spawn(serve::serve(
                 dealt,
-                PeerPages {
-                    version: config.server_version.clone(),
-                    current: self.current.clone(),
-                },
+                PeerPages { version: config.server_version.clone(), current: self.current.clone() },
                 connection_options(config),
                 clients_stopping.clone(),
             ));
@@ -231,10 +240,7 @@ impl Member {
             config.initial_advertise_peer_urls.iter().map(|url| url.to_string()).collect();
         let start = raft::Start {
             member_id: self.identity.member_id,
-            initial_members: BTreeMap::from([(
-                self.identity.member_id,
-                types::Node { peer_urls },
-            )]),
+            initial_members: BTreeMap::from([(self.identity.member_id, types::Node { peer_urls })]),
             heartbeat_interval: config.heartbeat_interval,
             election_timeout: config.election_timeout,
             pre_vote: config.pre_vote,
@@ -249,7 +255,7 @@ impl Member {
         let raft = std::thread::Builder::new().name("kvd-raft".into()).spawn(move || {
             let result = runtime()?.block_on(raft::start(start, stop));
             if let Err(error) = &result {
-                stop::fatal(&format!("{error:#}"));
+                stop::because(&format!("{error:#}"));
             }
             result
         })?;
@@ -298,7 +304,7 @@ impl Front {
     fn spawn(self, inbox: Inbox) -> std::io::Result<JoinHandle<()>> {
         std::thread::Builder::new().name("kvd-grpc".into()).spawn(move || match runtime() {
             Ok(runtime) => runtime.block_on(self.run(inbox)),
-            Err(error) => stop::fatal(&format!("starting a runtime: {error}")),
+            Err(error) => stop::because(&format!("starting a runtime: {error}")),
         })
     }
 
@@ -320,7 +326,7 @@ impl Front {
             let replica = replica.clone();
             Arc::new(move |revision| identity.header(&replica, revision))
         };
-        let watch = WatchService::new(self.hub, header, config.max_request_bytes);
+        let watch = WatchService::new(&self.hub, header, config.max_request_bytes);
         let services = Services {
             kv: KvServer::new(kv)
                 .max_decoding_message_size(message_bytes_max)
@@ -360,6 +366,21 @@ fn connection_options(config: &Config) -> ConnectionOptions {
     }
 }
 
+fn watch_limits(config: &Config) -> crate::watch::Limits {
+    crate::watch::Limits {
+        progress_interval: config.watch_progress_notify_interval,
+        ..Default::default()
+    }
+}
+
+/// Bytes of a file, or of the files in a folder.
+fn folder_bytes(path: &std::path::Path) -> u64 {
+    match std::fs::read_dir(path) {
+        Ok(files) => files.flatten().map(|file| folder_bytes(&file.path())).sum(),
+        Err(_) => std::fs::metadata(path).map_or(0, |file| file.len()),
+    }
+}
+
 struct MemberDisk {
     data_dir: Arc<DataDir>,
     wal: Wal,
@@ -367,9 +388,7 @@ struct MemberDisk {
 
 impl Disk for MemberDisk {
     fn physical_bytes(&self) -> u64 {
-        let files = std::fs::read_dir(self.data_dir.db()).into_iter().flatten().flatten();
-        let engine: u64 = files.map(|file| folder_bytes(&file.path())).sum();
-        engine + self.wal.retained_bytes()
+        folder_bytes(&self.data_dir.db()) + self.wal.retained_bytes()
     }
 
     fn last_index(&self) -> u64 {

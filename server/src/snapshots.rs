@@ -2,14 +2,32 @@
 
 use std::fs::File;
 use std::io::BufReader;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use store::Fatal;
-use store::datadir::DataDir;
-use store::mvcc::{Store, StoreOptions};
+use store::boot::{self, Places};
+use store::mvcc::Store;
+use store::snapshot::{self, Checksum, Snapshot};
+use store::{Fatal, LogId};
 
 use crate::raft::Written;
+
+/// The snapshot folder of a data directory.
+pub struct Snapshots {
+    places: Places,
+    options: boot::Options,
+    state: Mutex<State>,
+    /// One at a time: the engine and the card have better things to do.
+    writing: Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    newest: Option<Written>,
+    /// The log is not needed up to here.
+    purgeable: Option<LogId>,
+}
 
 /// A snapshot file being read from its beginning.
 pub struct SnapshotReader {
@@ -17,43 +35,55 @@ pub struct SnapshotReader {
     pub bytes: u64,
 }
 
-/// The snapshot folder of a data directory.
-pub struct Snapshots {
-    data_dir: Arc<DataDir>,
-    options: StoreOptions,
-    newest: Mutex<Option<Written>>,
-    /// One at a time: the engine and the card have better things to do.
-    writing: Mutex<()>,
-}
-
 impl Snapshots {
-    /// `newest` is what boot found and verified.
-    pub fn new(data_dir: Arc<DataDir>, options: StoreOptions, newest: Option<Written>) -> Self {
-        Self { data_dir, options, newest: Mutex::new(newest), writing: Mutex::default() }
+    /// Takes up the files that are there. Their contents were verified when they were written and
+    /// are again when they are used.
+    pub fn open(places: Places, options: boot::Options) -> Result<Self, Fatal> {
+        let mut state = State::default();
+        for (_, path) in snapshot::list(&places.snap)? {
+            // A damaged one was moved aside or will be, when it is needed.
+            let Ok(found) = Snapshot::open(&path, Checksum::Skip) else { continue };
+            let (applied, membership) = (found.state().applied, found.state().membership.clone());
+            state.newest = Some(Written { path, applied, membership });
+            break;
+        }
+        Ok(Self { places, options, state: Mutex::new(state), writing: Mutex::default() })
     }
 
     pub fn newest(&self) -> Option<Written> {
-        self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock().newest.clone()
+    }
+
+    /// Up to where snapshot files make the log dispensable.
+    pub fn purgeable(&self) -> Option<LogId> {
+        self.lock().purgeable
     }
 
     /// Writes, verifies and publishes a snapshot of the store as it is now; keeps the newest two.
     pub fn write(&self, store: &Arc<Store>) -> Result<Written, Fatal> {
         let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let source = store.snapshot_source();
-        let written = store::snapshot::save(&source, &self.data_dir.snap(), &mut |_| ())?;
-        let written = Written {
-            path: written,
-            applied: source.applied(),
-            membership: source.membership().cloned(),
-        };
-        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(written.clone());
+        let (applied, membership) = (source.meta.applied, source.meta.membership.clone());
+        let path = self.places.snap.join(snapshot::file_name(applied));
+        let saved = snapshot::save(&source, &path, &mut |_| ControlFlow::Continue(()))?;
+        let written = Written { path, applied, membership };
+        let purgeable = snapshot::prune(&self.places.snap)?;
+        if let Some(saved) = saved {
+            tracing::info!(index = applied.index, bytes = saved.bytes, "snapshot file written");
+        }
+        *self.lock() = State { newest: Some(written.clone()), purgeable };
         Ok(written)
     }
 
     /// Replaces this member's state by that of a received, verified file.
     pub fn install(&self, path: &Path) -> Result<Arc<Store>, Fatal> {
         let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        store::boot::install(&self.data_dir, path, &self.options)
+        let received = Snapshot::open(path, Checksum::Verify)?;
+        let (applied, membership) = (received.state().applied, received.state().membership.clone());
+        let path = self.places.snap.join(snapshot::file_name(applied));
+        let store = boot::install(&self.places, &received, &self.options)?;
+        self.lock().newest = Some(Written { path, applied, membership });
+        Ok(store)
     }
 
     /// A file of the store as it is now, open for reading: the newest one if nothing changed
@@ -69,5 +99,9 @@ impl Snapshots {
             Ok(SnapshotReader { file: BufReader::with_capacity(1 << 18, file), bytes })
         };
         open(&written.path).map_err(|error| Fatal::io("open", &written.path, error))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

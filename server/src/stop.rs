@@ -1,8 +1,32 @@
 //! The end of a process that cannot be trusted to go on.
 
-/// Says why, on the log and on stderr, and exits with 1. The supervisor starts a new process,
-/// which recovers from the log.
-pub fn fatal(why: &str) -> ! {
+use std::sync::OnceLock;
+
+use store::Fatal;
+use store::boot::{self, Places};
+
+/// Where the engine lies, so that its next start can be told to rebuild it.
+static PLACES: OnceLock<Places> = OnceLock::new();
+
+/// To be called once the data directory is this process's own.
+pub fn on_fatal_condemn(places: Places) {
+    // A process has one data directory; a second call could only repeat the first.
+    let _ = PLACES.set(places);
+}
+
+/// Says why and exits with 1. The supervisor starts a new process, which recovers from the log;
+/// an engine that held what cannot be is rebuilt then.
+pub fn fatal(fatal: &Fatal) -> ! {
+    if let (Fatal::Engine(_), Some(places)) = (fatal, PLACES.get())
+        && let Err(error) = boot::condemn(places)
+    {
+        tracing::error!("{error}");
+    }
+    because(&fatal.to_string())
+}
+
+/// As [`fatal`], when it is not the store that failed.
+pub fn because(why: &str) -> ! {
     tracing::error!("{why}; stopping");
     std::process::exit(1)
 }

@@ -66,7 +66,7 @@ pub(super) async fn run<T>(
 
 /// The state machine answered another command than was proposed: a bug that must not be served.
 fn mismatch() -> ! {
-    crate::stop::fatal("the state machine answered a different command than was proposed")
+    crate::stop::because("the state machine answered a different command than was proposed")
 }
 
 type RangeStream =
@@ -160,4 +160,3 @@ impl kv_server::Kv for Kv {
         Ok(Response::new(response))
     }
 }
-

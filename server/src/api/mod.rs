@@ -4,7 +4,7 @@
 
 mod cluster;
 mod kv;
-mod maintenance;
+pub mod maintenance;
 pub mod status;
 pub mod watch;
 

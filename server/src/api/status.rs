@@ -42,7 +42,7 @@ pub fn unavailable(why: Unavailable) -> Status {
 pub fn read_failed(error: ReadError) -> Status {
     match error {
         ReadError::Refused(refusal) => refused(refusal),
-        ReadError::Fatal(fatal) => crate::stop::fatal(&fatal.to_string()),
+        ReadError::Fatal(fatal) => crate::stop::fatal(&fatal),
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, InitializeError, LinearizableReadError, RaftError};
 use openraft::raft::ClientWriteResult;
 use openraft::{Config, Raft, ReadPolicy, SnapshotPolicy};
@@ -57,13 +58,13 @@ pub async fn start(start: Start, mut stop: watch::Receiver<bool>) -> anyhow::Res
             Some(turn) = requests.recv() => serve(&raft, &current, turn).await?,
             changed = roles.changed() => {
                 changed.context("consensus stopped")?;
-                let role = roles.borrow_and_update();
+                let role = roles.borrow_watched();
                 let leader = role.current_leader.unwrap_or_default();
                 start.standing.send_replace(Standing { term: role.vote.leader_id.term, leader });
             }
             _ = health.tick() => {
                 let metrics = raft.metrics();
-                let state = metrics.borrow().running_state.clone();
+                let state = metrics.borrow_watched().running_state.clone();
                 state.map_err(|fatal| anyhow::anyhow!("consensus stopped: {fatal}"))?;
             }
             Ok(()) = purge.changed() => {
@@ -118,11 +119,7 @@ async fn bootstrap(
 
 async fn serve(raft: &Core, current: &Arc<Current>, turn: Requests) -> anyhow::Result<()> {
     for (proposal, waiter) in turn.proposals {
-        raft.client_write_ff(
-            openraft::EntryPayload::Normal(proposal),
-            Some(Reply::new(waiter, deliver)),
-        )
-        .await?;
+        raft.client_write_ff(proposal, Some(Reply::new(waiter, deliver))).await?;
     }
     if !turn.reads.is_empty() {
         // One round confirms leadership for all reads of this turn.

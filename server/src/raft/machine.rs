@@ -28,6 +28,12 @@ pub trait Publish: Send + Sync {
     fn publish(&self, run: Vec<Arc<RevisionEvents>>);
 }
 
+impl Publish for crate::watch::Hub {
+    fn publish(&self, run: Vec<Arc<RevisionEvents>>) {
+        self.publish(run);
+    }
+}
+
 /// The only writer of the store.
 pub struct Machine {
     current: Arc<Current>,

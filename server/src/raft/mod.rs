@@ -22,7 +22,4 @@ pub mod types;
 
 pub use self::core::{Start, start};
 pub use self::log::Log;
-pub use self::machine::{Machine, Publish, SnapshotFile, Written};
-
-#[cfg(test)]
-mod tests;
+pub use self::machine::{Machine, Publish, Written};

@@ -146,7 +146,7 @@ pub fn membership(message: &internal::Membership) -> Membership {
         .iter()
         .map(|node| (node.id, Node { peer_urls: node.peer_urls.clone() }))
         .collect();
-    Membership::new_with_defaults(configs, nodes)
+    Membership::new(configs, nodes).expect("a stored membership names a node for every voter")
 }
 
 pub fn stored_membership(

@@ -1,8 +1,10 @@
 //! What the hub needs of the store. The store implements it, and a model in the tests.
 
 use proto::EncodedKeyValue;
-use store::mvcc::{ChangeEvent, History, HistoryLimits, Store};
+use store::mvcc::{ChangeEvent, History, HistoryLimits};
 use store::{Fatal, ReadError, Revision};
+
+use crate::replica::Current;
 
 /// A replica's history of changes.
 pub trait HistorySource: Send + Sync + 'static {
@@ -23,13 +25,13 @@ pub trait HistorySource: Send + Sync + 'static {
     fn row(&self, at: Revision) -> Result<Option<EncodedKeyValue>, Fatal>;
 }
 
-impl HistorySource for Store {
+impl HistorySource for Current {
     fn revision(&self) -> i64 {
-        Store::revision(self)
+        self.load().revision()
     }
 
     fn compacted(&self) -> i64 {
-        Store::compacted(self)
+        self.load().compacted()
     }
 
     fn history(
@@ -38,11 +40,11 @@ impl HistorySource for Store {
         limits: HistoryLimits,
         wants: &dyn Fn(&[u8]) -> bool,
     ) -> Result<History, ReadError> {
-        Store::history(self, from, limits, wants)
+        self.load().history(from, limits, wants)
     }
 
     fn row(&self, at: Revision) -> Result<Option<EncodedKeyValue>, Fatal> {
-        Store::row(self, at)
+        self.load().row(at)
     }
 }
 

@@ -73,7 +73,7 @@ impl Store {
                 }
                 bottom
             };
-            let (read, next) = self.from_engine(history.next, bottom, wants)?;
+            let (read, next) = self.scan_engine(history.next, bottom, wants)?;
             looks += STEP_LOOKS;
             history.next = next;
             for events in read {
@@ -89,7 +89,7 @@ impl Store {
     }
 
     /// Wanted events in the engine from revision `from` on; with the first not looked at.
-    fn from_engine(
+    fn scan_engine(
         &self,
         from: i64,
         bottom: i64,
