@@ -1,54 +1,40 @@
 //! Command lines as cobra reads them, on top of clap: `--flag=false`, and errors of one line.
 
-use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 
 use clap::error::ErrorKind;
-use clap::{ArgAction, Parser};
+use clap::{Arg, ArgAction, Command, Parser};
 
 use crate::go;
 
 /// Parses `args` (with the program's name unless `T` has none).
-pub(crate) fn parse<T: Parser>(args: Vec<OsString>) -> Result<T, clap::Error> {
-    let mut command = T::command();
-    command.build();
-    let mut flags = BTreeSet::new();
-    collect_switches(&command, &mut flags);
-    T::try_parse_from(without_switch_values(&flags, args))
-}
-
-/// Names of the flags that are on or off.
-fn collect_switches(command: &clap::Command, into: &mut BTreeSet<String>) {
-    let switches = command.get_arguments().filter(|a| matches!(a.get_action(), ArgAction::SetTrue));
-    into.extend(switches.filter_map(|argument| argument.get_long().map(str::to_owned)));
-    command.get_subcommands().for_each(|command| collect_switches(command, into));
-}
-
-/// Go's switches take a value: `--prefix=true` becomes `--prefix`, and `--prefix=false` takes back any
-/// `--prefix` before it.
-fn without_switch_values(flags: &BTreeSet<String>, args: Vec<OsString>) -> Vec<OsString> {
-    let mut out: Vec<OsString> = Vec::with_capacity(args.len());
-    let mut args = args.into_iter();
-    for arg in args.by_ref() {
-        if arg == "--" {
-            out.push(arg);
-            break;
-        }
-        match switch(flags, &arg) {
-            Some((flag, true)) => out.push(flag.into()),
-            Some((flag, false)) => out.retain(|earlier| *earlier != *flag),
-            None => out.push(arg),
-        }
+pub(crate) fn parse<T: Parser>(args: &[OsString]) -> Result<T, clap::Error> {
+    let parsed = as_in_go(T::command()).try_get_matches_from(args);
+    match parsed.and_then(|matches| T::from_arg_matches(&matches)) {
+        // The help is nicer without the values that nobody writes.
+        Err(error) if is_help(&error) => T::try_parse_from(args),
+        parsed => parsed,
     }
-    out.extend(args);
-    out
 }
 
-/// The switch (with its dashes) and the value of `--switch=value`.
-fn switch(flags: &BTreeSet<String>, arg: &OsStr) -> Option<(String, bool)> {
-    let (flag, value) = arg.to_str()?.split_once('=')?;
-    let known = flags.contains(flag.strip_prefix("--")?);
-    Some((flag.to_owned(), go::parse_bool(value).ok().filter(|_| known)?))
+/// The command with flags as Go reads them.
+fn as_in_go(command: Command) -> Command {
+    command.mut_args(flag_as_in_go).mut_subcommands(as_in_go)
+}
+
+/// A switch takes a value: `--prefix` is `--prefix=true`. A flag that needs a value takes what follows,
+/// whatever that looks like: `--limit -1`.
+fn flag_as_in_go(arg: Arg) -> Arg {
+    if !matches!(arg.get_action(), ArgAction::SetTrue) {
+        let needs_value = arg.get_long().is_some() && !arg.is_require_equals_set();
+        return if needs_value { arg.allow_hyphen_values(true) } else { arg };
+    }
+    arg.action(ArgAction::Set)
+        .num_args(0..=1)
+        .require_equals(true)
+        .default_value("false")
+        .default_missing_value("true")
+        .value_parser(go::parse_bool)
 }
 
 /// Whether clap did not fail but was asked for help.
@@ -80,21 +66,47 @@ pub(crate) fn one_line(error: &clap::Error) -> String {
 mod tests {
     use super::*;
 
-    fn check(args: &[&str], expected: &[&str]) {
-        let flags = BTreeSet::from(["prefix".to_owned(), "hex".to_owned()]);
-        let out = without_switch_values(&flags, args.iter().map(OsString::from).collect());
-        assert_eq!(out, expected, "{args:?}");
+    /// A switch, and one that only a subcommand has.
+    #[derive(Parser, Debug)]
+    #[command(args_override_self = true)]
+    struct Line {
+        #[arg(short = 'x', long, global = true)]
+        hex: bool,
+        #[command(subcommand)]
+        command: Sub,
+    }
+
+    #[derive(clap::Subcommand, Debug)]
+    enum Sub {
+        Get {
+            #[arg(long)]
+            prefix: bool,
+            args: Vec<String>,
+        },
+        Put,
+    }
+
+    fn check(args: &[&str], hex: bool, prefix: bool, rest: &[&str]) {
+        let words: Vec<OsString> = ["kvctl"].iter().chain(args).map(OsString::from).collect();
+        let line = parse::<Line>(&words).unwrap();
+        let Sub::Get { prefix: is_prefix, args: is_rest } = line.command else {
+            panic!("{args:?}")
+        };
+        assert_eq!((line.hex, is_prefix), (hex, prefix), "{args:?}");
+        assert_eq!(is_rest, rest, "{args:?}");
     }
 
     #[test]
     fn switches_take_gos_values() {
-        check(&["get", "--prefix=true", "a"], &["get", "--prefix", "a"]);
-        check(&["get", "--prefix", "--prefix=F", "a"], &["get", "a"]);
-        check(&["get", "--hex=1", "--prefix=0", "a"], &["get", "--hex", "a"]);
-        check(&["get", "--prefix=maybe"], &["get", "--prefix=maybe"]);
-        check(
-            &["put", "--rev=1", "--", "--prefix=true"],
-            &["put", "--rev=1", "--", "--prefix=true"],
-        );
+        check(&["get", "a"], false, false, &["a"]);
+        check(&["get", "--prefix", "a"], false, true, &["a"]);
+        check(&["get", "--prefix=true", "true"], false, true, &["true"]);
+        check(&["get", "--prefix", "--prefix=F", "a"], false, false, &["a"]);
+        check(&["-x=1", "get", "a", "--prefix=0"], true, false, &["a"]);
+        check(&["get", "--hex", "--", "--prefix=true"], true, false, &["--prefix=true"]);
+        for bad in ["--prefix=maybe", "--prefix=", "--nope=true"] {
+            assert!(parse::<Line>(&["kvctl".into(), "get".into(), bad.into()]).is_err(), "{bad}");
+        }
+        assert!(parse::<Line>(&["kvctl".into(), "put".into(), "--prefix=false".into()]).is_err());
     }
 }

@@ -78,10 +78,26 @@ pub(crate) fn header(header: Option<&ResponseHeader>) -> Result<&ResponseHeader,
 }
 
 fn lost(endpoint: &str, reason: &str) -> String {
-    format!(
-        "no answer from {endpoint}: {reason}; \
-         is it kvd's client port, and does it want TLS (https:// with --cacert)?"
-    )
+    let advice = advice(reason)
+        .unwrap_or("is it kvd's client port, and does it want TLS (https:// with --cacert)?");
+    format!("no answer from {endpoint}: {reason}; {advice}")
+}
+
+/// What to do about the reason why a connection failed, if the reason alone says it.
+pub(crate) fn advice(reason: &str) -> Option<&'static str> {
+    let reason = reason.to_lowercase();
+    let about = |word| reason.contains(word);
+    if about("certificaterequired") {
+        Some("the server asks for a certificate: pass --cert and --key")
+    } else if about("certificate") {
+        Some("check --cacert, and that the certificate is for that host")
+    } else if about("handshake") || about("tls") {
+        Some("does it speak TLS? if not, write http:// before the address")
+    } else if about("lookup") {
+        Some("check the name in --endpoints")
+    } else {
+        None
+    }
 }
 
 /// Why the connection failed under the call, or `None` if the server itself answered with `status`.

@@ -62,7 +62,8 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Failure> {
-    let cli = match arguments::parse::<Cli>(std::env::args_os().collect()) {
+    let args: Vec<_> = std::env::args_os().collect();
+    let cli = match arguments::parse::<Cli>(&args) {
         Ok(cli) => cli,
         Err(error) if arguments::is_help(&error) => {
             return print::data(error.render().to_string().as_bytes());

@@ -1,6 +1,5 @@
 //! A connection to the first endpoint that answers, and calls over it.
 
-use std::error::Error;
 use std::time::Duration;
 
 use proto::etcdserverpb::AuthenticateRequest;
@@ -15,7 +14,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
-use crate::failure::{Exit, Failure, connection_error, root_cause};
+use crate::failure::{Exit, Failure, advice, connection_error, root_cause};
 use crate::options::Options;
 use crate::transport;
 
@@ -163,7 +162,13 @@ async fn connect(
         match connect_to(options, endpoint).await {
             Ok(connection) => return Ok((at, connection)),
             Err(Refused::Login(failure)) => return Err(failure),
-            Err(Refused::Connection(reason)) => failed.push((endpoint.as_str(), reason)),
+            Err(Refused::Connection(reason)) => {
+                let advice = advice(&reason).unwrap_or(IS_KVD_THERE);
+                failed.push((endpoint.as_str(), reason, advice));
+            }
+            Err(Refused::Written(reason, advice)) => {
+                failed.push((endpoint.as_str(), reason, advice));
+            }
         }
     }
     // etcdctl waits for the connection within the call, unless it has to log in first.
@@ -171,16 +176,22 @@ async fn connect(
     Err(Failure::new(exit, unreachable_text(&failed)))
 }
 
+/// What one does about an endpoint where nobody answers.
+const IS_KVD_THERE: &str = "is kvd running there? start it or pass --endpoints";
+
 enum Refused {
+    /// The endpoint or the TLS options make no connection; with what to do about it.
+    Written(String, &'static str),
     Connection(String),
     Login(Failure),
 }
 
 async fn connect_to(options: &Options, endpoint: &str) -> Result<Connection, Refused> {
-    let endpoint_of = transport::endpoint(options, endpoint).map_err(Refused::Connection)?;
+    let endpoint_of = transport::endpoint(options, endpoint)
+        .map_err(|(reason, advice)| Refused::Written(reason, advice))?;
     let channel = match tokio::time::timeout(options.dial_timeout, endpoint_of.connect()).await {
         Ok(Ok(channel)) => channel,
-        Ok(Err(error)) => return Err(Refused::Connection(connect_reason(&error))),
+        Ok(Err(error)) => return Err(Refused::Connection(root_cause(&error))),
         Err(_) => {
             let waited = crate::go::format_duration(options.dial_timeout);
             return Err(Refused::Connection(format!("no connection within {waited}")));
@@ -200,11 +211,6 @@ async fn connect_to(options: &Options, endpoint: &str) -> Result<Connection, Ref
         request_bytes_max: options.request_bytes_max,
         answer_bytes_max: options.answer_bytes_max,
     })
-}
-
-/// The innermost error names the cause; a wrong certificate is one, a bare "transport error" is not.
-fn connect_reason(error: &(dyn Error + 'static)) -> String {
-    root_cause(error)
 }
 
 async fn log_in(
@@ -230,22 +236,15 @@ async fn log_in(
     }
 }
 
-fn unreachable_text(failed: &[(&str, String)]) -> String {
-    let advice = |reason: &str| {
-        if reason.contains("certificate") {
-            "check --cacert, and that the certificate is for that host"
-        } else if reason.contains("--") {
-            "see 'kvctl --help'"
-        } else {
-            "is kvd running there? start it or pass --endpoints"
-        }
-    };
+fn unreachable_text(failed: &[(&str, String, &str)]) -> String {
     match failed {
-        [(endpoint, reason)] => format!("cannot reach {endpoint}: {reason}; {}", advice(reason)),
+        [(endpoint, reason, advice)] => format!("cannot reach {endpoint}: {reason}; {advice}"),
         _ => {
-            let each: Vec<String> =
-                failed.iter().map(|(endpoint, reason)| format!("{endpoint} ({reason})")).collect();
-            format!("cannot reach any endpoint: {}; {}", each.join(", "), advice(""))
+            let each: Vec<String> = failed
+                .iter()
+                .map(|(endpoint, reason, _)| format!("{endpoint} ({reason})"))
+                .collect();
+            format!("cannot reach any endpoint: {}; {IS_KVD_THERE}", each.join(", "))
         }
     }
 }

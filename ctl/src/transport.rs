@@ -1,5 +1,6 @@
 //! How an endpoint as it is written becomes a channel: scheme, address, TLS, keepalive.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -8,10 +9,15 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, SignatureScheme};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
+use crate::failure::root_cause;
 use crate::options::{Options, Tls};
 
-/// The channel for an endpoint: `host:port`, `http://`, `https://` or `unix://`. The error is why not.
-pub(crate) fn endpoint(options: &Options, written: &str) -> Result<Endpoint, String> {
+/// Why there cannot be a connection, and what to do about it.
+type Unusable = (String, &'static str);
+
+/// The channel for an endpoint: `host:port`, `http://`, `https://` or `unix://`.
+pub(crate) fn endpoint(options: &Options, written: &str) -> Result<Endpoint, Unusable> {
+    let write_it_as = "write it as host:2379, http://host:2379 or https://host:2379";
     let (scheme, address) = match written.split_once("://") {
         Some((scheme, address)) => (scheme, address.trim_end_matches('/')),
         None => ("", written),
@@ -22,16 +28,18 @@ pub(crate) fn endpoint(options: &Options, written: &str) -> Result<Endpoint, Str
         "" => options.tls.by_default,
         "unix" => {
             let endpoint = Endpoint::from_shared(format!("unix://{address}"));
-            return endpoint.map(|e| with_keepalive(options, e)).map_err(|e| e.to_string());
+            let endpoint = endpoint.map_err(|e| (e.to_string(), "write it as unix:///path"))?;
+            return Ok(with_keepalive(options, endpoint));
         }
-        _ => return Err(format!("the scheme {scheme}:// is unknown (known: http, https, unix)")),
+        _ => return Err((format!("the scheme {scheme}:// is unknown"), write_it_as)),
     };
     let has_port = address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
     if !has_port {
-        return Err("it has no port (write it as host:2379)".to_owned());
+        return Err(("it has no port".to_owned(), write_it_as));
     }
     let uri = format!("{}://{address}", if tls { "https" } else { "http" });
-    let endpoint = Endpoint::from_shared(uri).map_err(|_| "it is no address".to_owned())?;
+    let endpoint =
+        Endpoint::from_shared(uri).map_err(|_| ("it is no address".to_owned(), write_it_as))?;
     let endpoint = with_keepalive(options, endpoint);
     if tls { with_tls(&options.tls, endpoint) } else { Ok(endpoint) }
 }
@@ -43,16 +51,18 @@ fn with_keepalive(options: &Options, endpoint: Endpoint) -> Endpoint {
         .tcp_nodelay(true)
 }
 
-fn with_tls(tls: &Tls, endpoint: Endpoint) -> Result<Endpoint, String> {
-    let read = |path: &std::path::Path| {
-        std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+fn with_tls(tls: &Tls, endpoint: Endpoint) -> Result<Endpoint, Unusable> {
+    let check = "check --cacert, --cert and --key: they name PEM files";
+    let read = |path: &Path| {
+        let wrong = |error| (format!("cannot read {}: {error}", path.display()), check);
+        std::fs::read(path).map_err(wrong)
     };
     let mut config = ClientTlsConfig::new();
     if let (Some(cert), Some(key)) = (&tls.cert, &tls.key) {
         config = config.identity(Identity::from_pem(read(cert)?, read(key)?));
     }
     let wrong = |error: tonic::transport::Error| {
-        format!("the TLS files cannot be used ({})", crate::failure::root_cause(&error))
+        (format!("the TLS files cannot be used ({})", root_cause(&error)), check)
     };
     if tls.skip_verify {
         return endpoint
@@ -60,7 +70,8 @@ fn with_tls(tls: &Tls, endpoint: Endpoint) -> Result<Endpoint, String> {
             .map_err(wrong);
     }
     let Some(cacert) = &tls.cacert else {
-        return Err("TLS needs --cacert (the system's own certificates are not used)".to_owned());
+        let advice = "name the file of the certificates that the server's must lead to";
+        return Err(("TLS needs --cacert".to_owned(), advice));
     };
     let config = config.ca_certificate(Certificate::from_pem(read(cacert)?));
     endpoint.tls_config(config).map_err(wrong)

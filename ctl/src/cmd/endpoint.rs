@@ -47,7 +47,7 @@ enum What {
     /// Prints the KV history hash for each endpoint in --endpoints
     Hashkv {
         /// Maximum revision to hash (default: latest revision)
-        #[arg(long, default_value = "0", value_parser = int, allow_negative_numbers = true, hide_default_value = true)]
+        #[arg(long, default_value = "0", value_parser = int, hide_default_value = true)]
         rev: i64,
     },
 }

@@ -37,7 +37,7 @@ pub(crate) struct Get {
     #[arg(long, value_name = "TARGET")]
     sort_by: Option<String>,
     /// Maximum number of results (0: all)
-    #[arg(long, default_value = "0", value_parser = int, allow_negative_numbers = true, hide_default_value = true)]
+    #[arg(long, default_value = "0", value_parser = int, hide_default_value = true)]
     limit: i64,
     /// Get keys with matching prefix
     #[arg(long)]
@@ -46,7 +46,7 @@ pub(crate) struct Get {
     #[arg(long)]
     from_key: bool,
     /// Specify the kv revision
-    #[arg(long, default_value = "0", value_parser = int, allow_negative_numbers = true, hide_default_value = true)]
+    #[arg(long, default_value = "0", value_parser = int, hide_default_value = true)]
     rev: i64,
     /// Get only the keys
     #[arg(long)]
@@ -58,16 +58,16 @@ pub(crate) struct Get {
     #[arg(long)]
     print_value_only: bool,
     /// Minimum create revision
-    #[arg(long, default_value = "0", value_parser = int, allow_negative_numbers = true, value_name = "REV", hide_default_value = true)]
+    #[arg(long, default_value = "0", value_parser = int, value_name = "REV", hide_default_value = true)]
     min_create_rev: i64,
     /// Maximum create revision
-    #[arg(long, default_value = "0", value_parser = int, allow_negative_numbers = true, value_name = "REV", hide_default_value = true)]
+    #[arg(long, default_value = "0", value_parser = int, value_name = "REV", hide_default_value = true)]
     max_create_rev: i64,
     /// Minimum modification revision
-    #[arg(long, default_value = "0", value_parser = int, allow_negative_numbers = true, value_name = "REV", hide_default_value = true)]
+    #[arg(long, default_value = "0", value_parser = int, value_name = "REV", hide_default_value = true)]
     min_mod_rev: i64,
     /// Maximum modification revision
-    #[arg(long, default_value = "0", value_parser = int, allow_negative_numbers = true, value_name = "REV", hide_default_value = true)]
+    #[arg(long, default_value = "0", value_parser = int, value_name = "REV", hide_default_value = true)]
     max_mod_rev: i64,
 }
 

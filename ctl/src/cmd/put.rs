@@ -30,13 +30,7 @@ pub(crate) struct Put {
     #[arg(value_name = "KEY [VALUE]", hide = true)]
     args: Vec<OsString>,
     /// Lease ID (in hexadecimal) to attach to the key
-    #[arg(
-        long,
-        default_value = "0",
-        value_name = "ID",
-        allow_negative_numbers = true,
-        hide_default_value = true
-    )]
+    #[arg(long, default_value = "0", value_name = "ID", hide_default_value = true)]
     lease: String,
     /// Return the previous key-value pair before modification
     #[arg(long)]

@@ -136,7 +136,7 @@ fn read_operation(line: &[u8]) -> Result<RequestOp, Failure> {
     if words.len() < 2 {
         return Err(invalid("write it as: get KEY, put KEY VALUE or del KEY"));
     }
-    let parsed = arguments::parse::<RequestLine>(words);
+    let parsed = arguments::parse::<RequestLine>(&words);
     let operation = match parsed {
         Ok(line) => line.operation,
         Err(error) => return Err(invalid(&arguments::one_line(&error))),

@@ -52,7 +52,7 @@ struct WatchOne {
     #[arg(long)]
     prefix: bool,
     /// Revision to start watching
-    #[arg(long, default_value = "0", value_parser = int, allow_negative_numbers = true, hide_default_value = true)]
+    #[arg(long, default_value = "0", value_parser = int, hide_default_value = true)]
     rev: i64,
     /// Get the previous key-value pair before the event happens
     #[arg(long)]
@@ -220,7 +220,7 @@ impl Output {
             Some("watch") => {
                 let separator_is_last = words.last().is_some_and(|word| word == "--");
                 words.remove(0);
-                let line: WatchLine = arguments::parse(words)
+                let line: WatchLine = arguments::parse(&words)
                     .map_err(|error| Failure::bad_arguments(arguments::one_line(&error)))?;
                 match line.one.request(variables, separator_is_last) {
                     Ok((request, command)) => self.add(request, command),
@@ -316,7 +316,7 @@ mod tests {
     use super::*;
 
     fn one(line: &str) -> WatchOne {
-        arguments::parse::<WatchLine>(line::split(line.as_bytes()).unwrap()).unwrap().one
+        arguments::parse::<WatchLine>(&line::split(line.as_bytes()).unwrap()).unwrap().one
     }
 
     fn check(line: &str, key: &[u8], range_end: &[u8], command: &[&str]) {

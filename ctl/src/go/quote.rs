@@ -44,6 +44,7 @@ fn push_format(out: &mut String, arguments: std::fmt::Arguments<'_>) {
 ///
 /// The standard library has that table but shows it only through escaping: after a first character
 /// (where combining marks would be escaped too) a character is left alone exactly if it is printable.
+/// It is younger than Go's: characters added after Unicode 15 print as themselves here.
 fn is_print(c: char) -> bool {
     if c.is_ascii() {
         return (' '..='~').contains(&c);
