@@ -24,7 +24,8 @@ pub struct Snapshots {
 
 #[derive(Default)]
 struct State {
-    newest: Option<Written>,
+    /// Newest first.
+    files: Vec<Written>,
     /// The log is not needed up to here.
     purgeable: Option<LogId>,
 }
@@ -44,14 +45,18 @@ impl Snapshots {
             // A damaged one was moved aside or will be, when it is needed.
             let Ok(found) = Snapshot::open(&path, Checksum::Skip) else { continue };
             let (applied, membership) = (found.state().applied, found.state().membership.clone());
-            state.newest = Some(Written { path, applied, membership });
-            break;
+            state.files.push(Written { path, applied, membership });
         }
         Ok(Self { places, options, state: Mutex::new(state), writing: Mutex::default() })
     }
 
-    pub fn newest(&self) -> Option<Written> {
-        self.lock().newest.clone()
+    /// The newest one that holds nothing beyond `applied`.
+    ///
+    /// A member that was killed may have a newer one than its engine. The log leads there as well:
+    /// replaying it needs neither a sound file nor a new engine, so the file stays out of it.
+    pub fn newest(&self, applied: LogId) -> Option<Written> {
+        let state = self.lock();
+        state.files.iter().find(|file| file.applied.index <= applied.index).cloned()
     }
 
     /// Up to where snapshot files make the log dispensable.
@@ -71,7 +76,7 @@ impl Snapshots {
         if let Some(saved) = saved {
             tracing::info!(index = applied.index, bytes = saved.bytes, "snapshot file written");
         }
-        *self.lock() = State { newest: Some(written.clone()), purgeable };
+        *self.lock() = State { files: vec![written.clone()], purgeable };
         Ok(written)
     }
 
@@ -82,14 +87,15 @@ impl Snapshots {
         let (applied, membership) = (received.state().applied, received.state().membership.clone());
         let path = self.places.snap.join(snapshot::file_name(applied));
         let store = boot::install(&self.places, &received, &self.options)?;
-        self.lock().newest = Some(Written { path, applied, membership });
+        self.lock().files = vec![Written { path, applied, membership }];
         Ok(store)
     }
 
     /// A file of the store as it is now, open for reading: the newest one if nothing changed
     /// since, else a new one.
     pub fn open_current(&self, store: &Arc<Store>) -> Result<SnapshotReader, Fatal> {
-        let written = match self.newest().filter(|newest| newest.applied == store.applied()) {
+        let applied = store.applied();
+        let written = match self.newest(applied).filter(|newest| newest.applied == applied) {
             Some(newest) => newest,
             None => self.write(store)?,
         };

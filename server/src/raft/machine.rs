@@ -131,7 +131,8 @@ impl RaftStateMachine<Types> for Machine {
     async fn get_current_snapshot(
         &mut self,
     ) -> Result<Option<SnapshotOf<Types, SnapshotFile>>, io::Error> {
-        Ok(self.snapshots.newest().map(|newest| snapshot(&newest)))
+        let applied = self.current.load().applied();
+        Ok(self.snapshots.newest(applied).map(|newest| snapshot(&newest)))
     }
 }
 
