@@ -29,6 +29,7 @@ pub mod logging;
 mod api;
 mod housekeeper;
 mod http_pages;
+mod publish;
 mod raft;
 mod replica;
 mod serve;

@@ -11,9 +11,6 @@ pub const APPEND_BYTES_MAX: usize = 1 << 20;
 /// Bytes of proposals waiting for the log. More and clients are told to slow down.
 pub const PROPOSAL_BYTES_MAX: usize = 64 << 20;
 
-/// Committed entries not yet applied. More and clients are told to slow down, as in etcd.
-pub const APPLY_LAG_MAX: u64 = 5000;
-
 /// Rows in memory that a slow checkpoint has not moved yet, as a multiple of the configured
 /// bound. More and clients are told to slow down.
 pub const RECENT_FACTOR_MAX: usize = 4;
@@ -23,6 +20,9 @@ pub const REQUEST_OVERHEAD_BYTES: usize = 512 << 10;
 
 /// A request that waits for consensus gives up after this, plus two election timeouts, as in etcd.
 pub const REQUEST_TIMEOUT_BASE: Duration = Duration::from_secs(5);
+
+/// A member that starts serves clients without a leader after this, as in etcd.
+pub const READY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Clean shutdown: how long open requests may take before connections are cut.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_millis(1000);

@@ -1,7 +1,7 @@
 //! Where log lines go and what they look like: for people by default, with etcd's keys as JSON.
 //!
 //! ```text
-//! 2026-11-21T08:00:00.000000Z  INFO ready to serve clients address=127.0.0.1:2379
+//! 2026-11-21T08:00:00.000000Z  INFO ready to serve client requests address=127.0.0.1:2379
 //! {"level":"info","ts":"2026-11-21T08:00:00.000000Z","caller":"src/server.rs:10","msg":"ready"}
 //! ```
 //!

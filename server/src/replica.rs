@@ -5,7 +5,7 @@
 //! gRPC runtime go to the raft thread as one message, all answers of one applied run come back as
 //! one message per runtime, and the waiters are woken there.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -153,8 +153,7 @@ pub struct Standing {
 pub struct Admission {
     proposal_bytes: AtomicUsize,
     /// Set by the housekeeper: room on the disk is for the log alone.
-    disk_full: std::sync::atomic::AtomicBool,
-    applied_lag: AtomicU64,
+    disk_full: AtomicBool,
 }
 
 impl Admission {
@@ -164,10 +163,6 @@ impl Admission {
 
     pub fn disk_full(&self) -> bool {
         self.disk_full.load(Ordering::Relaxed)
-    }
-
-    pub fn set_applied_lag(&self, entries: u64) {
-        self.applied_lag.store(entries, Ordering::Relaxed);
     }
 }
 
@@ -231,8 +226,11 @@ impl Replica {
         *self.shared.standing.borrow()
     }
 
-    pub fn disk_full(&self) -> bool {
-        self.shared.admission.disk_full()
+    /// Returns once there is a leader, or when consensus stopped.
+    pub async fn wait_led(&self) {
+        let mut standing = self.shared.standing.clone();
+        // Its sender is gone only when the process stops.
+        let _ = standing.wait_for(|standing| standing.leader != 0).await;
     }
 
     /// Replicates a command and returns what applying it answered.
@@ -290,7 +288,6 @@ impl Replica {
         let waiting = admission.proposal_bytes.load(Ordering::Relaxed);
         let recent_max = options.recent_bytes_max * limits::RECENT_FACTOR_MAX;
         if waiting + bytes > limits::PROPOSAL_BYTES_MAX
-            || admission.applied_lag.load(Ordering::Relaxed) > limits::APPLY_LAG_MAX
             || current.load().sizes().recent_bytes as usize > recent_max
         {
             return Err(Unavailable::TooManyRequests);

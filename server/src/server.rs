@@ -11,17 +11,18 @@ use proto::etcdserverpb::cluster_server::ClusterServer;
 use proto::etcdserverpb::kv_server::KvServer;
 use proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use proto::etcdserverpb::watch_server::WatchServer;
+use proto::internal::MemberAttributes;
 use store::boot::{self, Places};
 use store::datadir::DataDir;
 use store::mvcc::StoreOptions;
 use store::wal::{Wal, WalOptions};
 use tokio::runtime::Runtime;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::api::maintenance::Disk;
 use crate::api::watch::WatchService;
 use crate::api::{Cluster, Identity, Kv, Maintenance};
-use crate::config::Config;
+use crate::config::{Config, Url};
 use crate::housekeeper::{Errands, Housekeeper, Poke};
 use crate::http_pages::{Pages, PeerPages};
 use crate::raft::{self, types};
@@ -31,7 +32,7 @@ use crate::replica::{
 use crate::serve::{self, ConnectionOptions, Services};
 use crate::snapshots::Snapshots;
 use crate::watch::Hub;
-use crate::{limits, stop};
+use crate::{limits, publish, stop};
 
 /// Runs a member until it is told to stop. Every error names what failed and is safe to exit on.
 pub fn run(config: Config) -> anyhow::Result<()> {
@@ -148,6 +149,8 @@ impl Member {
         let mut threads = Vec::new();
         let mut dealers = Vec::new();
         let mut first = None;
+        let (tell_published, published) = oneshot::channel();
+        let mut tell_published = Some(tell_published);
         for inbox in parts.inboxes {
             let (deal, dealt) = mpsc::unbounded_channel();
             dealers.push(deal);
@@ -164,6 +167,7 @@ impl Member {
                 snapshots: self.snapshots.clone(),
                 config: config.clone(),
                 connections: dealt,
+                publish: tell_published.take(),
                 stop: clients_stopping.clone(),
             };
             match first {
@@ -175,7 +179,6 @@ impl Member {
         let runtime = runtime()?;
         let stopped = runtime.block_on(async {
             let serving = tokio::spawn(front.run(inbox));
-            accept_all(listeners.client_listeners, &dealers, &clients_stopping)?;
             let (deal, dealt) = mpsc::unbounded_channel();
             accept_all(listeners.peer_listeners, &[deal], &clients_stopping)?;
             tokio::spawn(serve::serve(
@@ -184,8 +187,15 @@ impl Member {
                 connection_options(config),
                 clients_stopping.clone(),
             ));
-            announce(config, parts.standing, started).await;
-            let reason = wait_for_signal().await?;
+            let reason = tokio::select! {
+                biased;
+                reason = wait_for_signal() => reason?,
+                () = ready(config, published) => {
+                    accept_all(listeners.client_listeners, &dealers, &clients_stopping)?;
+                    announce(config, started);
+                    wait_for_signal().await?
+                }
+            };
             tracing::info!("{reason}: stopping");
             stop_clients.send_replace(true);
             serving.await.context("serving clients")
@@ -227,7 +237,7 @@ impl Member {
         let shared = Arc::new(Shared {
             current: self.current.clone(),
             admission: Admission::default(),
-            standing: standing.clone(),
+            standing,
             outboxes,
             options: ReplicaOptions {
                 request_bytes_max: config.max_request_bytes,
@@ -272,7 +282,7 @@ impl Member {
             compacted: compacted_sender,
         }
         .spawn(errands)?;
-        Ok(Parts { shared, inboxes, standing, compacted, raft, keeper })
+        Ok(Parts { shared, inboxes, compacted, raft, keeper })
     }
 }
 
@@ -280,7 +290,6 @@ impl Member {
 struct Parts {
     shared: Arc<Shared>,
     inboxes: Vec<Inbox>,
-    standing: watch::Receiver<Standing>,
     compacted: watch::Receiver<i64>,
     raft: JoinHandle<anyhow::Result<()>>,
     keeper: JoinHandle<()>,
@@ -297,6 +306,8 @@ struct Front {
     snapshots: Arc<Snapshots>,
     config: Config,
     connections: mpsc::UnboundedReceiver<std::net::TcpStream>,
+    /// The one runtime that tells the cluster who this member is; hears when that is done.
+    publish: Option<oneshot::Sender<()>>,
     stop: watch::Receiver<bool>,
 }
 
@@ -311,6 +322,19 @@ impl Front {
     async fn run(self, inbox: Inbox) {
         let Self { identity, config, .. } = self;
         let replica = Replica::new(self.shared, inbox, self.poke, self.compacted);
+        if let Some(done) = self.publish {
+            let attributes = MemberAttributes {
+                id: identity.member_id,
+                name: config.name.clone(),
+                client_urls: config.advertise_client_urls.iter().map(Url::to_string).collect(),
+            };
+            let replica = replica.clone();
+            tokio::spawn(async move {
+                publish::publish(replica, attributes).await;
+                // Nobody waits any more when it took too long.
+                let _ = done.send(());
+            });
+        }
         let message_bytes_max = config.max_request_bytes + limits::REQUEST_OVERHEAD_BYTES;
         let kv = Kv::new(replica.clone(), identity, config.max_txn_ops, config.max_request_bytes);
         let quota = config.quota_backend_bytes.map_or(0, |bytes| bytes as i64);
@@ -397,21 +421,25 @@ impl Disk for MemberDisk {
 }
 
 /// One line that says the member serves, on which URLs, and how long that took.
-async fn announce(config: &Config, mut standing: watch::Receiver<Standing>, started: Instant) {
-    let led = standing.wait_for(|standing| standing.leader != 0);
-    if tokio::time::timeout(2 * config.election_timeout, led).await.is_err() {
-        tracing::warn!("no leader yet");
+/// Clients are served once the member has made itself known, or waits for a leader too long.
+async fn ready(config: &Config, published: oneshot::Receiver<()>) {
+    if tokio::time::timeout(limits::READY_TIMEOUT, published).await.is_err() {
+        tracing::warn!(
+            name = config.name,
+            "no leader yet: linearizable requests will wait for one"
+        );
     }
-    let urls = |urls: &[crate::config::Url]| {
-        urls.iter().map(|url| url.to_string()).collect::<Vec<_>>().join(",")
-    };
+}
+
+fn announce(config: &Config, started: Instant) {
+    let urls = |urls: &[Url]| urls.iter().map(|url| url.to_string()).collect::<Vec<_>>().join(",");
     tracing::info!(
         name = config.name,
         clients = urls(&config.listen_client_urls),
         peers = urls(&config.listen_peer_urls),
         data_dir = %config.data_dir.display(),
         took_ms = started.elapsed().as_millis() as u64,
-        "ready to serve clients"
+        "ready to serve client requests"
     );
 }
 

@@ -95,7 +95,7 @@ impl kv_server::Kv for Kv {
     ) -> Result<Response<RangeStream>, Status> {
         let range = request.into_inner();
         check::range(&range).map_err(status::refused)?;
-        check::range_stream(&range).map_err(|text| Status::unimplemented(text))?;
+        check::range_stream(&range).map_err(Status::unimplemented)?;
         self.barrier(range.serializable).await?;
         let mut read = self.replica.store().range_stream(&range).map_err(status::refused)?;
         let (replica, identity) = (self.replica.clone(), self.identity);

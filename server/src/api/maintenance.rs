@@ -98,7 +98,8 @@ impl maintenance_server::Maintenance for Maintenance {
         let store = self.replica.store();
         let standing = self.replica.standing();
         let sizes = store.sizes();
-        let in_use = sizes.live_bytes + sizes.history_bytes;
+        // Never 0: etcdctl divides by the one and etcd never reports the other empty.
+        let in_use = (sizes.live_bytes + sizes.history_bytes).max(1);
         let mut errors = Vec::new();
         if standing.leader == 0 {
             errors.push("etcdserver: no leader".to_owned());
@@ -106,8 +107,7 @@ impl maintenance_server::Maintenance for Maintenance {
         Ok(Response::new(StatusResponse {
             header: Some(self.identity.header(&self.replica, store.revision())),
             version: self.version.clone(),
-            // Never 0: etcdctl divides by it.
-            db_size: self.disk.physical_bytes().max(in_use).max(1) as i64,
+            db_size: self.disk.physical_bytes().max(in_use) as i64,
             leader: standing.leader,
             raft_index: self.disk.last_index(),
             raft_term: standing.term,

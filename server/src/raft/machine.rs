@@ -26,11 +26,17 @@ pub struct SnapshotFile {
 /// before the writers are answered; must not block.
 pub trait Publish: Send + Sync {
     fn publish(&self, run: Vec<Arc<RevisionEvents>>);
+    /// The store was replaced by one at a newer revision.
+    fn jump(&self, revision: i64);
 }
 
 impl Publish for crate::watch::Hub {
     fn publish(&self, run: Vec<Arc<RevisionEvents>>) {
         self.publish(run);
+    }
+
+    fn jump(&self, revision: i64) {
+        self.jump(revision);
     }
 }
 
@@ -123,7 +129,9 @@ impl RaftStateMachine<Types> for Machine {
         snapshot: SnapshotFile,
     ) -> Result<(), io::Error> {
         let store = self.snapshots.install(&snapshot.path).map_err(io::Error::other)?;
+        let revision = store.revision();
         self.current.replace(store);
+        self.publish.jump(revision);
         self.current.notify_applied();
         Ok(())
     }

@@ -18,8 +18,10 @@ mod core;
 mod log;
 mod machine;
 mod network;
+#[cfg(test)]
+mod tests;
 pub mod types;
 
 pub use self::core::{Start, start};
 pub use self::log::Log;
-pub use self::machine::{Machine, Publish, Written};
+pub use self::machine::{Machine, Written};

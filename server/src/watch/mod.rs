@@ -45,8 +45,11 @@ mod subscription;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use hub::{Hub, Limits, Stats};
+#[cfg(test)]
+pub use hub::Stats;
+pub use hub::{Hub, Limits};
 pub use lane::Lane;
+#[cfg(test)]
 pub use source::HistorySource;
 pub use stream::Outgoing;
 pub use subscription::Subscription;

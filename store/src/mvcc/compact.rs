@@ -51,6 +51,12 @@ impl Due {
         }
         self.0.push_back(Job { previous, target, hashed: previous == finished });
     }
+
+    /// The watermark that the hash of a compaction to `target` starts from, while it is not taken.
+    pub(super) fn hashed_from(&self, target: i64) -> Option<i64> {
+        let job = self.0.iter().find(|job| job.hashed && job.target == target)?;
+        Some(job.previous)
+    }
 }
 
 impl Store {

@@ -59,9 +59,10 @@ impl Store {
         if revision > state.revision {
             return Err(Refusal::FutureRevision);
         }
+        let compacted = state.due.hashed_from(revision).unwrap_or(state.compacted);
         let revision = if revision == 0 { state.revision } else { revision };
-        let work = Ok(HashWork::new(revision, state.compacted));
-        Ok(HashKvRead { store, work, _pin: Some(self.pin(state.compacted)) })
+        let work = Ok(HashWork::new(revision, compacted));
+        Ok(HashKvRead { store, work, _pin: Some(self.pin(compacted)) })
     }
 
     /// Begins the hash of rows and tables, everything but what members rightly differ in.
