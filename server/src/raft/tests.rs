@@ -3,9 +3,11 @@
 use std::io;
 use std::sync::Arc;
 
-use openraft::StorageError;
+use openraft::alias::{LogIdOf, VoteOf};
 use openraft::errors::ErrorSource;
+use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::testing::log::{StoreBuilder, Suite};
+use openraft::{LogState, OptionalSend, StorageError};
 use store::boot::{self, Places};
 use store::datadir::DataDir;
 use store::disk::RealDisk;
@@ -14,7 +16,7 @@ use store::wal::{Wal, WalOptions};
 use tempfile::TempDir;
 
 use super::machine::Publish;
-use super::types::Types;
+use super::types::{Entry, Types};
 use super::{Log, Machine};
 use crate::limits;
 use crate::replica::{Current, Outboxes};
@@ -41,17 +43,78 @@ impl Drop for Guard {
     }
 }
 
+/// The log, for a suite that begins some logs in the middle, which no member's log does and ours
+/// refuses: such a log first purges what is missing, and does not mention it.
+struct AnyStart {
+    log: Log,
+    missing: Option<LogIdOf<Types>>,
+}
+
+impl RaftLogStorage<Types> for AnyStart {
+    type LogReader = Log;
+
+    async fn get_log_state(&mut self) -> Result<LogState<Types>, io::Error> {
+        let mut state = self.log.get_log_state().await?;
+        for id in [&mut state.last_purged_log_id, &mut state.last_log_id] {
+            *id = id.take().filter(|id| Some(id) != self.missing.as_ref());
+        }
+        Ok(state)
+    }
+
+    async fn get_log_reader(&mut self) -> Log {
+        self.log.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &VoteOf<Types>) -> Result<(), io::Error> {
+        self.log.save_vote(vote).await
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        if let Some(first) = entries.first().map(|entry| entry.log_id)
+            && let Some(before) = first.index.checked_sub(1)
+            && self.log.get_log_state().await?.last_log_id.is_none()
+        {
+            let id = openraft::LogId::new(first.leader_id, before);
+            self.log.purge(id).await?;
+            self.missing = Some(id);
+        }
+        self.log.append(entries, callback).await
+    }
+
+    async fn truncate_after(&mut self, id: Option<LogIdOf<Types>>) -> Result<(), io::Error> {
+        self.log.truncate_after(id).await
+    }
+
+    async fn purge(&mut self, id: LogIdOf<Types>) -> Result<(), io::Error> {
+        self.missing = None;
+        self.log.purge(id).await
+    }
+
+    async fn save_committed(&mut self, id: Option<LogIdOf<Types>>) -> Result<(), io::Error> {
+        self.log.save_committed(id).await
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogIdOf<Types>>, io::Error> {
+        self.log.read_committed().await
+    }
+}
+
 struct Builder;
 
-impl StoreBuilder<Types, Log, Machine, Guard> for Builder {
-    async fn build(&self) -> Result<(Guard, Log, Machine), StorageError<Types>> {
+impl StoreBuilder<Types, AnyStart, Machine, Guard> for Builder {
+    async fn build(&self) -> Result<(Guard, AnyStart, Machine), StorageError<Types>> {
         open().map_err(|error| {
             StorageError::write(openraft::impls::BoxedErrorSource::from_error(&error))
         })
     }
 }
 
-fn open() -> Result<(Guard, Log, Machine), io::Error> {
+fn open() -> Result<(Guard, AnyStart, Machine), io::Error> {
     let folder = tempfile::tempdir()?;
     let data_dir = DataDir::open(&folder.path().join("data")).map_err(io::Error::other)?;
     let fatal = |fatal: store::Fatal| panic!("{fatal}");
@@ -66,7 +129,7 @@ fn open() -> Result<(Guard, Log, Machine), io::Error> {
     let (store, _) = boot::open(&places, recovered.purged, &options).map_err(io::Error::other)?;
     let snapshots = Snapshots::open(places, options).map_err(io::Error::other)?;
     let (outboxes, _) = Outboxes::new(0);
-    let log = Log::new(wal.clone(), None, recovered.committed);
+    let log = AnyStart { log: Log::new(wal.clone(), None, recovered.committed), missing: None };
     let current = Arc::new(Current::new(store));
     let machine = Machine::new(current, Arc::new(Nobody), outboxes, Arc::new(snapshots));
     Ok((Guard { wal, _data_dir: data_dir, _folder: folder }, log, machine))
