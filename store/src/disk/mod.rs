@@ -12,7 +12,7 @@ mod real;
 mod simulated;
 
 pub use real::RealDisk;
-pub use simulated::{Call, Failure, SimulatedDisk};
+pub use simulated::{Call, Event, Failure, SimulatedDisk};
 
 /// Files by path. Names are durable only after `sync_dir`.
 pub trait Disk: Send + Sync + 'static {
@@ -37,6 +37,9 @@ pub trait DiskFile: Send + Sync {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// May write less than given.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
+    /// Reserves the blocks of the first `bytes` bytes, or fails without using up what space there
+    /// is. A file system that cannot do so does nothing.
+    fn allocate(&self, bytes: u64) -> io::Result<()>;
     /// `fdatasync`: contents and size are durable on return.
     fn sync(&self) -> io::Result<()>;
 }

@@ -26,10 +26,37 @@ pub enum Call {
 pub enum Failure {
     /// Errno, for example 5 (EIO) or 28 (ENOSPC). Nothing is written.
     Error(i32),
-    /// Half of the bytes are written and the call says so.
+    /// Half of the sectors are written and the call says so.
     Short,
-    /// Half of the bytes are written, then the error comes.
+    /// Half of the sectors are written, then the error comes.
     ShortThenError(i32),
+}
+
+/// What happened to the disk, in order. Played onto another disk it gives the state at any moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    Write {
+        node: u64,
+        offset: u64,
+        bytes: Vec<u8>,
+    },
+    Sync {
+        node: u64,
+    },
+    Create {
+        path: PathBuf,
+        node: u64,
+    },
+    Rename {
+        from: PathBuf,
+        to: PathBuf,
+    },
+    Remove {
+        path: PathBuf,
+    },
+    SyncDir,
+    /// Set by the test: what was known to the outside at this moment.
+    Mark(u64),
 }
 
 #[derive(Clone, Default)]
@@ -44,18 +71,12 @@ struct World {
     names: BTreeMap<PathBuf, u64>,
     durable_names: BTreeMap<PathBuf, u64>,
     /// Changes of names since the last `sync_dir`, oldest first.
-    renamings: Vec<Renaming>,
+    renamings: Vec<Event>,
+    events: Option<Vec<Event>>,
     counts: BTreeMap<Call, u64>,
     failures: Vec<(Call, u64, Failure)>,
     /// Bytes that all files together may occupy.
     room: Option<u64>,
-}
-
-#[derive(Clone)]
-enum Renaming {
-    Create(PathBuf, u64),
-    Rename(PathBuf, PathBuf),
-    Remove(PathBuf),
 }
 
 /// `content` is what a reader sees, `durable` what survives. A failed sync forgets `pending`
@@ -93,6 +114,26 @@ impl SimulatedDisk {
         self.world().room = bytes;
     }
 
+    /// Records everything that happens from now on, beginning with what there is.
+    pub fn record_events(&self) {
+        let mut world = self.world();
+        assert!(world.nodes.is_empty(), "events are recorded from an empty disk on");
+        world.events = Some(Vec::new());
+    }
+
+    pub fn mark(&self, mark: u64) {
+        self.world().apply(Event::Mark(mark));
+    }
+
+    pub fn events(&self) -> Vec<Event> {
+        self.world().events.clone().unwrap_or_default()
+    }
+
+    /// Lets something that happened to another disk happen to this one.
+    pub fn play(&self, event: &Event) {
+        self.world().apply(event.clone());
+    }
+
     /// What the disk holds if the power goes now: each unsynced sector old, new or in between,
     /// and a prefix of the unsynced name changes, as the seed decides. The original goes on.
     pub fn power_cut(&self, seed: u64) -> Self {
@@ -103,7 +144,7 @@ impl SimulatedDisk {
         let mut names = world.durable_names.clone();
         let kept = random.next() as usize % (world.renamings.len() + 1);
         for renaming in &world.renamings[..kept] {
-            apply(&mut names, renaming.clone());
+            change(&mut names, renaming);
         }
         let mut nodes = BTreeMap::new();
         for id in names.values() {
@@ -132,10 +173,9 @@ impl SimulatedDisk {
     /// Replaces a file's contents behind everybody's back, durably.
     pub fn set_file(&self, path: &Path, content: Vec<u8>) {
         let mut world = self.world();
-        let id = match world.names.get(path) {
-            Some(id) => *id,
-            None => world.add(path),
-        };
+        let id = world.names.get(path).copied().unwrap_or(world.next_node);
+        world.next_node = world.next_node.max(id + 1);
+        world.names.insert(path.to_owned(), id);
         world.durable_names.insert(path.to_owned(), id);
         world.nodes.insert(id, Node { durable: content.clone(), content, pending: Vec::new() });
     }
@@ -167,14 +207,6 @@ impl SimulatedDisk {
 }
 
 impl World {
-    fn add(&mut self, path: &Path) -> u64 {
-        let id = self.next_node;
-        self.next_node += 1;
-        self.nodes.insert(id, Node::default());
-        self.names.insert(path.to_owned(), id);
-        id
-    }
-
     /// Counts a call and returns the failure planned for it.
     fn enter(&mut self, call: Call) -> Option<Failure> {
         let count = self.counts.entry(call).or_insert(0);
@@ -193,30 +225,71 @@ impl World {
         }
     }
 
-    fn used(&self) -> u64 {
-        self.names.values().map(|id| self.nodes[id].content.len() as u64).sum()
+    /// Whether the files may grow by so much: else ENOSPC.
+    fn grow(&self, bytes: u64) -> io::Result<()> {
+        let used: u64 = self.names.values().map(|id| self.nodes[id].content.len() as u64).sum();
+        if bytes > 0 && self.room.is_some_and(|room| used + bytes > room) {
+            return Err(io::Error::from_raw_os_error(28));
+        }
+        Ok(())
     }
 
-    fn change_names(&mut self, renaming: Renaming) {
-        apply(&mut self.names, renaming.clone());
-        self.renamings.push(renaming);
+    /// The one place where anything changes.
+    fn apply(&mut self, event: Event) {
+        match &event {
+            Event::Write { node, offset, bytes } => {
+                let node = self.nodes.get_mut(node).expect("an open file has a node");
+                put(&mut node.content, *offset, bytes);
+                node.pending.push((*offset, bytes.clone()));
+            }
+            Event::Sync { node } => {
+                let node = self.nodes.get_mut(node).expect("an open file has a node");
+                for (offset, bytes) in std::mem::take(&mut node.pending) {
+                    put(&mut node.durable, offset, &bytes);
+                }
+            }
+            Event::Create { node, .. } => {
+                self.nodes.insert(*node, Node::default());
+                self.next_node = self.next_node.max(node + 1);
+                change(&mut self.names, &event);
+                self.renamings.push(event.clone());
+            }
+            Event::Rename { .. } | Event::Remove { .. } => {
+                change(&mut self.names, &event);
+                self.renamings.push(event.clone());
+            }
+            Event::SyncDir => {
+                self.durable_names = self.names.clone();
+                self.renamings.clear();
+            }
+            Event::Mark(_) => {}
+        }
+        if let Some(events) = &mut self.events {
+            events.push(event);
+        }
     }
 }
 
-fn apply(names: &mut BTreeMap<PathBuf, u64>, renaming: Renaming) {
-    match renaming {
-        Renaming::Create(path, id) => {
-            names.insert(path, id);
+fn change(names: &mut BTreeMap<PathBuf, u64>, event: &Event) {
+    match event {
+        Event::Create { path, node } => {
+            names.insert(path.clone(), *node);
         }
-        Renaming::Rename(from, to) => {
-            if let Some(id) = names.remove(&from) {
-                names.insert(to, id);
+        Event::Rename { from, to } => {
+            if let Some(node) = names.remove(from) {
+                names.insert(to.clone(), node);
             }
         }
-        Renaming::Remove(path) => {
-            names.remove(&path);
+        Event::Remove { path } => {
+            names.remove(path);
         }
+        _ => {}
     }
+}
+
+/// Half of a write, in whole sectors: the kernel copies and the disk writes nothing smaller.
+fn short(length: usize) -> usize {
+    (length / 2 / SECTOR).max(usize::from(length > SECTOR)) * SECTOR
 }
 
 /// Each pending write keeps each of its sectors with chance `keep`/64.
@@ -273,8 +346,8 @@ impl Disk for SimulatedDisk {
         if world.names.contains_key(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        let node = world.add(path);
-        world.renamings.push(Renaming::Create(path.to_owned(), node));
+        let node = world.next_node;
+        world.apply(Event::Create { path: path.to_owned(), node });
         Ok(Arc::new(SimulatedFile { world: Arc::clone(&self.world), node }))
     }
 
@@ -289,7 +362,7 @@ impl Disk for SimulatedDisk {
         if !world.names.contains_key(from) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        world.change_names(Renaming::Rename(from.to_owned(), to.to_owned()));
+        world.apply(Event::Rename { from: from.to_owned(), to: to.to_owned() });
         Ok(())
     }
 
@@ -299,15 +372,14 @@ impl Disk for SimulatedDisk {
         if !world.names.contains_key(path) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        world.change_names(Renaming::Remove(path.to_owned()));
+        world.apply(Event::Remove { path: path.to_owned() });
         Ok(())
     }
 
     fn sync_dir(&self, _dir: &Path) -> io::Result<()> {
         let mut world = self.world();
         world.enter_simple(Call::SyncDir)?;
-        world.durable_names = world.names.clone();
-        world.renamings.clear();
+        world.apply(Event::SyncDir);
         Ok(())
     }
 }
@@ -343,30 +415,40 @@ impl DiskFile for SimulatedFile {
         if let Some(Failure::Error(errno)) = failure {
             return Err(io::Error::from_raw_os_error(errno));
         }
-        let bytes = if failure.is_some() { &bytes[..bytes.len() / 2] } else { bytes };
+        let bytes = match failure {
+            // A call that writes nothing and says so is an error by itself.
+            Some(Failure::Short) if bytes.len() <= SECTOR => bytes,
+            Some(_) => &bytes[..short(bytes.len())],
+            None => bytes,
+        };
         let size = world.nodes[&self.node].content.len() as u64;
         let growth = (offset + bytes.len() as u64).saturating_sub(size);
-        if growth > 0 && world.room.is_some_and(|room| world.used() + growth > room) {
-            return Err(io::Error::from_raw_os_error(28));
-        }
-        let node = world.nodes.get_mut(&self.node).expect("an open file has a node");
-        put(&mut node.content, offset, bytes);
-        node.pending.push((offset, bytes.to_vec()));
+        world.grow(growth)?;
+        world.apply(Event::Write { node: self.node, offset, bytes: bytes.to_vec() });
         match failure {
             Some(Failure::ShortThenError(errno)) => Err(io::Error::from_raw_os_error(errno)),
             _ => Ok(bytes.len()),
         }
     }
 
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        let mut world = self.world();
+        let size = world.nodes[&self.node].content.len() as u64;
+        let growth = bytes.saturating_sub(size);
+        world.grow(growth)?;
+        let bytes = vec![0; growth as usize];
+        world.apply(Event::Write { node: self.node, offset: size, bytes });
+        Ok(())
+    }
+
     fn sync(&self) -> io::Result<()> {
         let mut world = self.world();
         let result = world.enter_simple(Call::Sync);
-        let node = world.nodes.get_mut(&self.node).expect("an open file has a node");
-        let pending = std::mem::take(&mut node.pending);
         if result.is_ok() {
-            for (offset, bytes) in pending {
-                put(&mut node.durable, offset, &bytes);
-            }
+            world.apply(Event::Sync { node: self.node });
+        } else {
+            let node = world.nodes.get_mut(&self.node).expect("an open file has a node");
+            node.pending.clear();
         }
         result
     }

@@ -24,6 +24,8 @@ pub(super) struct Segment {
     pub(super) file: Arc<dyn DiskFile>,
     /// Size of the file.
     pub(super) bytes: u64,
+    /// The file was a segment before.
+    pub(super) recycled: bool,
     /// The highest index of any entry in it, truncated ones included.
     index_max: AtomicU64,
 }
@@ -31,7 +33,8 @@ pub(super) struct Segment {
 impl Segment {
     pub(super) fn new(path: PathBuf, header: &Header, file: Arc<dyn DiskFile>) -> Self {
         let key = Key::new(header.salt, header.sequence);
-        Self { path, key, file, bytes: header.bytes, index_max: AtomicU64::new(0) }
+        let index_max = AtomicU64::new(0);
+        Self { path, key, file, bytes: header.bytes, recycled: false, index_max }
     }
 
     pub(super) fn sequence(&self) -> u32 {
@@ -137,7 +140,8 @@ pub(super) fn prepare(
         file.sync()?;
         disk.rename(&temporary, &path)?;
         disk.sync_dir(dir)?;
-        Ok(Segment::new(path.clone(), header, file))
+        let segment = Segment::new(path.clone(), header, file);
+        Ok(Segment { recycled: recycled.is_some(), ..segment })
     })();
     if result.is_err() {
         // Gives the space back if it can; what stays is swept at the next start. A file whose
@@ -157,6 +161,8 @@ fn zero_filled(disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<Arc<dyn D
         }
         other => other?,
     };
+    // Finds out first whether there is room, instead of filling the disk to the brim.
+    file.allocate(bytes)?;
     let zeroes = vec![0; FILL_BYTES.min(bytes as usize)];
     let mut offset = 0;
     while offset < bytes {
