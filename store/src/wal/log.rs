@@ -94,7 +94,10 @@ impl Wal {
         let recovered = summary(&recovery);
         let writer = assemble(disk, dir, segment_bytes, options, recovery);
         let shared = Arc::clone(&writer.shared);
-        shared.drop_purged(writer.state.purged);
+        if writer.frames.position() > 0 {
+            // Else the segments before are the only ones that know the state.
+            shared.drop_purged(writer.state.purged);
+        }
         let preparer = Arc::clone(&shared);
         let threads = vec![
             spawn("kvd-log-prep", dir, move || preparer.reserve.run())?,
@@ -412,6 +415,6 @@ fn assemble(
         chain: replay.chain,
         fsync: options.fsync,
         on_fatal: options.on_fatal,
-        group: Group::default(),
+        group: Group::after(replay.maker, recovery.position),
     }
 }

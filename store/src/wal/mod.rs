@@ -67,8 +67,9 @@
 //! In every segment but the last nothing may be missing at all.
 //!
 //! # CAVEATS
-//! - A last group that the disk lost entirely after acknowledging its sync cannot be noticed here;
-//!   the members' agreement can. The same holds for a last segment deleted together with its Seal.
+//! - Groups at the end of the last segment that the disk lost entirely, all of them, after
+//!   acknowledging their sync cannot be noticed here; the members' agreement can. The same holds
+//!   for a last segment deleted together with the Seal before it.
 //! - Records are not encrypted.
 
 mod cache;

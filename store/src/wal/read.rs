@@ -82,7 +82,7 @@ fn locate(shared: &Shared, first: u64, end: u64, bytes_max: usize) -> Result<Sou
         offset: point.offset,
         index: point.index,
         first,
-        end: cached.map_or(end, |cached| cached.min(end)),
+        end: end.min(cached.unwrap_or(end)).min(state.points.jump_after(first).unwrap_or(end)),
     }))
 }
 

@@ -123,14 +123,19 @@ fn read(disk: &dyn Disk, dir: &Path, run: Files) -> Result<Recovery, Fatal> {
             sealed = Some(ending);
             continue;
         }
+        // Nothing is written before all has been found sound.
         let spare = spare_after(disk, &run[nth + 1..], &segment, &ending)?;
+        let repair = repair::examine(&segment, &ending)?;
+        replay.finish(&segments[0])?;
+        if let (None, Some((_, path))) = (&spare, run.get(nth + 1)) {
+            disk.remove(path).map_err(|error| Fatal::io("remove", path, error))?;
+        }
         if let (Some(before), 0) = (&sealed, ending.offset) {
             // Whether the closing record is durable is known only once a record follows.
             let closed = &segments[segments.len() - 2];
             repair::make_durable(closed, before)?;
         }
-        let repaired = repair::repair(&segment, &ending)?;
-        replay.finish(&segments[0])?;
+        let repaired = repair.carry_out()?;
         return Ok(Recovery {
             replay,
             position: ending.offset,
@@ -200,6 +205,7 @@ fn replay_segment(replay: &mut Replay, segment: &Arc<Segment>) -> Result<Ending,
 }
 
 /// What may stand behind the segment being written on: one that was prepared and never begun.
+/// `None` if there is none, or one that is of no use because its header is damaged.
 fn spare_after(
     disk: &dyn Disk,
     rest: &[(u32, PathBuf)],
@@ -221,12 +227,13 @@ fn spare_after(
         Err(_) => return spare.map(|spare| Some(Arc::new(spare))),
     };
     if used || rest.len() > 1 {
-        let what =
-            format!("the segment ends without its closing record, but {} goes on", path.display());
+        let why = match ending.stop {
+            Stop::Bad => "a sector is damaged",
+            Stop::Absent => "a sector is missing",
+            Stop::Partial | Stop::EndOfFile => "the closing record is missing",
+        };
+        let what = format!("{why}, and {} goes on", path.display());
         return Err(damaged(&segment.path, file_offset(ending.end), what));
-    }
-    if spare.is_err() {
-        disk.remove(path).map_err(|error| Fatal::io("remove", path, error))?;
     }
     Ok(spare.ok().map(Arc::new))
 }

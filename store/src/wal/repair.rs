@@ -27,24 +27,40 @@ pub(super) struct Repaired {
     pub(super) cut_bytes: u64,
 }
 
-/// Judges the end of the segment that is written on, removes what a torn group left there, and
-/// makes the rest durable. Safe to be interrupted and repeated: marks never move forward.
-pub(super) fn repair(segment: &Segment, ending: &Ending) -> Result<Repaired, Fatal> {
+/// A torn end, or a clean one, and what is to be done about it.
+pub(super) struct Repair<'a> {
+    segment: &'a Segment,
+    ending: &'a Ending,
+    behind: Behind,
+}
+
+/// Judges the end of the segment that is written on. Changes nothing.
+pub(super) fn examine<'a>(segment: &'a Segment, ending: &'a Ending) -> Result<Repair<'a>, Fatal> {
     let behind = look_behind(segment, ending)?;
     judge(segment, ending, &behind)?;
-    for number in &behind.unwanted {
-        write_all_at(&*segment.file, &[0; SECTOR], u64::from(*number) * SECTOR as u64)
-            .map_err(|error| Fatal::io("write", &segment.path, error))?;
+    Ok(Repair { segment, ending, behind })
+}
+
+impl Repair<'_> {
+    /// Removes what a torn group left behind and makes the rest durable. Safe to be interrupted
+    /// and repeated: marks never move forward.
+    pub(super) fn carry_out(self) -> Result<Repaired, Fatal> {
+        let Self { segment, ending, behind } = self;
+        for number in &behind.unwanted {
+            let position = u64::from(*number) * SECTOR as u64;
+            write_all_at(&*segment.file, &[0; SECTOR], position)
+                .map_err(|error| Fatal::io("write", &segment.path, error))?;
+        }
+        let tail = make_durable(segment, ending)?;
+        let cut_bytes = u64::from(ending.end - ending.offset) + behind.bytes;
+        if cut_bytes > 0 {
+            tracing::warn!(
+                path = %segment.path.display(), offset = file_offset(ending.offset), cut_bytes,
+                "cut an unfinished write off the end of the log; nothing in it was acknowledged"
+            );
+        }
+        Ok(Repaired { tail, cut_bytes })
     }
-    let tail = make_durable(segment, ending)?;
-    let cut_bytes = u64::from(ending.end - ending.offset) + behind.bytes;
-    if cut_bytes > 0 {
-        tracing::warn!(
-            path = %segment.path.display(), offset = file_offset(ending.offset), cut_bytes,
-            "cut an unfinished write off the end of the log; nothing in it was acknowledged"
-        );
-    }
-    Ok(Repaired { tail, cut_bytes })
 }
 
 fn judge(segment: &Segment, ending: &Ending, behind: &Behind) -> Result<(), Fatal> {

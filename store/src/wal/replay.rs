@@ -4,7 +4,7 @@
 use crate::{Fatal, LogId};
 
 use super::damaged;
-use super::index::{Point, PointMaker, Points, Terms};
+use super::index::{PointMaker, Points, Terms};
 use super::record::{Decoded, Record, State};
 use super::segment::Segment;
 
@@ -13,7 +13,8 @@ pub(super) struct Replay {
     pub(super) state: State,
     pub(super) points: Points,
     pub(super) terms: Terms,
-    maker: PointMaker,
+    /// Goes over to the writer: the log may end with a truncation.
+    pub(super) maker: PointMaker,
     /// Checksum of the record that closed the last segment.
     pub(super) chain: u32,
     /// The last entry before the first segment.
@@ -49,7 +50,13 @@ impl Replay {
 
     /// All entries after `purged` must be there.
     pub(super) fn finish(&self, first: &Segment) -> Result<(), Fatal> {
-        let base = self.base.unwrap_or_default();
+        let Some(base) = self.base else {
+            return if first.sequence() == 1 {
+                Ok(())
+            } else {
+                Err(damaged(&first.path, 0, "the segments before it are missing"))
+            };
+        };
         if base.index > self.state.purged.index {
             let what = format!(
                 "the segments before it are missing: they held entries {} to {}",
@@ -71,7 +78,7 @@ impl Replay {
         } else if chain != self.chain || state != self.state {
             return Err("it does not continue the segment before it".into());
         }
-        self.maker.interrupt();
+        self.maker.begin_segment();
         Ok(())
     }
 
@@ -83,8 +90,8 @@ impl Replay {
         self.state.last = id;
         self.terms.push(id);
         segment.saw_index(id.index);
-        if self.maker.wants(offset) {
-            self.points.push(Point { index: id.index, sequence: segment.sequence(), offset });
+        if let Some(point) = self.maker.point(id.index, segment.sequence(), offset) {
+            self.points.push(point);
         }
         Ok(())
     }

@@ -29,6 +29,9 @@ struct State {
     retired: VecDeque<Arc<Segment>>,
     /// Why the last attempt failed. Not tried again before something changes.
     failure: Option<String>,
+    /// The writer has the next segment and has not yet closed the one before: there must be no
+    /// more than one unused segment behind one that is not closed.
+    held: bool,
     /// Somebody is making a segment outside of the lock.
     busy: bool,
     stop: bool,
@@ -50,6 +53,7 @@ impl Reserve {
             recycled,
             retired: VecDeque::new(),
             failure: None,
+            held: false,
             busy: false,
             stop: false,
         };
@@ -96,6 +100,7 @@ impl Reserve {
     pub(super) fn take(&self, bytes_min: u64) -> io::Result<Arc<Segment>> {
         let mut state = self.claim();
         let sequence = state.sequence;
+        state.held = true;
         let spare = state.spare.take();
         let recycled = state.recycled.pop();
         drop(state);
@@ -111,12 +116,17 @@ impl Reserve {
         let mut state = self.lock();
         state.busy = false;
         state.recycled.extend(recycled);
-        if result.is_ok() {
-            state.sequence = sequence + 1;
-            state.failure = None;
-        }
         self.changed.notify_all();
         result
+    }
+
+    /// The segment taken is in use: the one after it may be made.
+    pub(super) fn taken(&self) {
+        let mut state = self.lock();
+        state.held = false;
+        state.sequence += 1;
+        state.failure = None;
+        self.changed.notify_all();
     }
 
     /// The thread `kvd-log-prep`.
@@ -129,14 +139,14 @@ impl Reserve {
             }
             if !state.retired.is_empty() {
                 self.recycle(state);
-            } else if state.spare.is_none() && state.failure.is_none() {
+            } else if state.spare.is_none() && state.failure.is_none() && !state.held {
                 self.refill(state);
             } else {
                 let mut state = state;
                 state.busy = false;
                 self.changed.notify_all();
                 let idle = |state: &mut State| {
-                    let content = state.spare.is_some() || state.failure.is_some();
+                    let content = state.spare.is_some() || state.failure.is_some() || state.held;
                     !state.stop && state.retired.is_empty() && content
                 };
                 drop(

@@ -42,6 +42,7 @@ impl Scan {
         let next = sector_of(offset);
         let base = (next - 1) * PAYLOAD as u32;
         let used = (offset - base) as usize;
+        let chunk = chunk.min(segment.bytes as usize);
         let raw = vec![0; chunk / SECTOR * SECTOR];
         Self { segment, raw, stream: Vec::new(), base, used, next, stop: None, durable: 0 }
     }

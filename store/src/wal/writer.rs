@@ -1,7 +1,7 @@
 //! The thread `kvd-log`: takes everything queued, writes it with one call, syncs once, and
 //! reports, newest first. It stops at the first error.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -37,25 +37,35 @@ pub(super) struct Group {
     ops: Vec<Op>,
     points: Vec<Point>,
     maker: PointMaker,
-    purged: bool,
+    /// Segments may have become unnecessary.
+    review: bool,
     record_bytes: u64,
     bytes: u64,
     writes: u64,
     segments: u64,
+    segments_recycled: u64,
     flushes: Vec<Duration>,
+}
+
+impl Group {
+    /// Goes on where replay ended: the next entry may not follow the last on disk.
+    pub(super) fn after(mut maker: PointMaker, position: u32) -> Self {
+        if position == 0 {
+            maker.begin_segment();
+        }
+        Self { maker, ..Self::default() }
+    }
 }
 
 impl Writer {
     pub(super) fn run(mut self) {
+        let _ended = Ended(Arc::clone(&self.shared));
         while let Some(committed) = self.next_group() {
             match self.write_group(committed) {
                 Ok(()) => self.publish(),
                 Err(fatal) => return self.fail(fatal),
             }
         }
-        // Whoever waits for more waits in vain.
-        self.shared.lock().ended = true;
-        self.shared.flushed.notify_all();
     }
 
     /// Waits for something to write. `None` when the log is closed and all is written.
@@ -107,6 +117,7 @@ impl Writer {
                 self.put(&Record::Truncate(*id))?;
                 self.state.last = *id;
                 self.group.maker.interrupt();
+                self.group.points.retain(|point| point.index <= id.index);
             }
             Op::Purge(id) => {
                 self.put(&Record::Purge(*id))?;
@@ -115,7 +126,7 @@ impl Writer {
                     self.state.last = *id;
                     self.group.maker.interrupt();
                 }
-                self.group.purged = true;
+                self.group.review = true;
             }
         }
         Ok(())
@@ -126,10 +137,8 @@ impl Writer {
         let offset = self.put(&Record::Entry { id, payload })?;
         self.state.last = id;
         self.segment.saw_index(id.index);
-        if self.group.maker.wants(offset) {
-            let sequence = self.segment.sequence();
-            self.group.points.push(Point { index: id.index, sequence, offset });
-        }
+        let point = self.group.maker.point(id.index, self.segment.sequence(), offset);
+        self.group.points.extend(point);
         Ok(())
     }
 
@@ -161,10 +170,13 @@ impl Writer {
         self.chain = Record::Seal.put(&self.segment.key, &mut self.frames);
         self.write(LastSector::Included)?;
         self.sync()?;
+        self.shared.reserve.taken();
         self.segment = next;
         self.frames.restart();
-        self.group.maker.interrupt();
+        self.group.maker.begin_segment();
         self.group.segments += 1;
+        self.group.segments_recycled += u64::from(self.segment.recycled);
+        self.group.review = true;
         self.begin_segment();
         self.shared.lock().segments.push_back(Arc::clone(&self.segment));
         Ok(())
@@ -215,6 +227,7 @@ impl Writer {
         state.stats.writes += std::mem::take(&mut group.writes);
         state.stats.bytes += std::mem::take(&mut group.bytes);
         state.stats.segments += std::mem::take(&mut group.segments);
+        state.stats.segments_recycled += std::mem::take(&mut group.segments_recycled);
         state.stats.groups += 1;
         for took in group.flushes.drain(..) {
             state.stats.flushes += 1;
@@ -230,7 +243,7 @@ impl Writer {
         }
         // A burst must not pin its memory for ever.
         group.ops.shrink_to(4096);
-        if std::mem::take(&mut group.purged) {
+        if std::mem::take(&mut group.review) {
             self.shared.drop_purged(self.state.purged);
         }
     }
@@ -248,9 +261,20 @@ impl Writer {
         let queue = std::mem::take(&mut state.queue);
         state.queued_bytes = 0;
         drop(state);
-        self.shared.flushed.notify_all();
+        // The next segment is of no use any more.
+        self.shared.reserve.stop();
         for op in queue.into_iter().rev().chain(self.group.ops.into_iter().rev()) {
             op.complete(Err(failed.to_error()));
         }
+    }
+}
+
+/// However the writer ends: whoever waits for it waits in vain.
+struct Ended(Arc<Shared>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner).ended = true;
+        self.0.flushed.notify_all();
     }
 }

@@ -120,8 +120,6 @@ fn a_record_larger_than_a_segment_gets_its_own() {
     drop(log);
     let log = open(&disk).unwrap();
     assert_eq!(log.entries(), expected);
-    log.wal.purge(id(1, 199));
-    assert!(log.append(entries(1, 200..201)));
-    assert!(log.wal.wait_reserve());
+    log.purge(199);
     assert!(log.wal.retained_bytes() < 8192);
 }

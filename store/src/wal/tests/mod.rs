@@ -11,6 +11,14 @@ use crate::{Fatal, LogId};
 use super::*;
 
 mod basics;
+mod concurrency;
+mod crash;
+mod damage;
+mod failures;
+mod format;
+mod model;
+mod random;
+mod reserve;
 
 const DIR: &str = "/wal";
 
@@ -22,26 +30,10 @@ fn id(term: u64, index: u64) -> LogId {
     LogId { term, index }
 }
 
-/// What the completions of one log said, in the order they fired.
-#[derive(Clone, Default)]
-struct Reports(Arc<Mutex<Vec<(u64, bool)>>>);
-
-impl Reports {
-    fn completion(&self, tag: u64) -> Completion {
-        let reports = self.0.clone();
-        Box::new(move |result| reports.lock().unwrap().push((tag, result.is_ok())))
-    }
-
-    fn get(&self) -> Vec<(u64, bool)> {
-        self.0.lock().unwrap().clone()
-    }
-}
-
 struct Fixture {
     wal: Wal,
     recovered: Recovered,
     fatals: Arc<Mutex<Vec<String>>>,
-    reports: Reports,
 }
 
 fn options(segment_bytes: u64, cache_bytes: usize) -> WalOptions {
@@ -53,7 +45,7 @@ fn open_with(disk: Arc<dyn Disk>, dir: &Path, mut options: WalOptions) -> Result
     let sink = Arc::clone(&fatals);
     options.on_fatal = Box::new(move |fatal| sink.lock().unwrap().push(fatal.to_string()));
     let (wal, recovered) = Wal::open(disk, dir, options)?;
-    Ok(Fixture { wal, recovered, fatals, reports: Reports::default() })
+    Ok(Fixture { wal, recovered, fatals })
 }
 
 fn open(disk: &SimulatedDisk) -> Result<Fixture, Fatal> {
@@ -74,6 +66,15 @@ impl Fixture {
         let done = move |result: std::io::Result<()>| send.send(result.is_ok()).unwrap();
         self.wal.save_vote(Bytes::from_static(vote), Box::new(done));
         receive.recv().unwrap()
+    }
+
+    /// Purges and waits until the segments have been given up.
+    fn purge(&self, index: u64) {
+        let term = self.wal.log_id(index).unwrap().unwrap().term;
+        self.wal.purge(id(term, index));
+        // Segments are given up after the group that says so; the next one comes after that.
+        assert!(self.vote(b"one") && self.vote(b"two"));
+        self.wal.wait_reserve();
     }
 
     /// All entries there are.
