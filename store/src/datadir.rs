@@ -83,8 +83,7 @@ fn holder(pid: Option<u32>) -> String {
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
-    /// Never read: holding it open holds the lock.
-    _lock: File,
+    _lock: Lock,
     identity: Mutex<Option<Identity>>,
 }
 
@@ -178,11 +177,23 @@ fn inspect(path: &Path) -> Result<(), DataDirError> {
     }
 }
 
-fn lock(dir: &Path) -> Result<File, DataDirError> {
+/// Holding it holds the directory.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing alone is not enough: a child process that is just being started has a copy of
+        // the descriptor until it runs its own program.
+        let _ = self.0.unlock();
+    }
+}
+
+fn lock(dir: &Path) -> Result<Lock, DataDirError> {
     let path = dir.join(LOCK);
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let mut file = options.open(&path).map_err(|error| failed("open", &path, error))?;
+    let file = options.open(&path).map_err(|error| failed("open", &path, error))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -193,11 +204,13 @@ fn lock(dir: &Path) -> Result<File, DataDirError> {
         }
         Err(TryLockError::Error(error)) => return Err(failed("lock", &path, error)),
     }
+    let mut lock = Lock(file);
     // For whoever finds it locked; the lock itself is not in the file's contents.
-    file.set_len(0)
-        .and_then(|()| writeln!(file, "{}", std::process::id()))
+    lock.0
+        .set_len(0)
+        .and_then(|()| writeln!(lock.0, "{}", std::process::id()))
         .map_err(|error| failed("write", &path, error))?;
-    Ok(file)
+    Ok(lock)
 }
 
 fn read_version(dir: &Path) -> Result<Option<Option<Identity>>, DataDirError> {

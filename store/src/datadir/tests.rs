@@ -71,6 +71,17 @@ fn a_second_user_is_told_the_pid_of_the_first() {
     DataDir::open(parent.path()).unwrap();
 }
 
+/// As a child process has it between its start and its own program.
+#[test]
+fn a_copy_of_the_descriptor_does_not_keep_the_lock() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = DataDir::open(parent.path()).unwrap();
+    let copy = dir._lock.0.try_clone().unwrap();
+    drop(dir);
+    drop(DataDir::open(parent.path()).unwrap());
+    drop(copy);
+}
+
 #[test]
 fn a_newer_format_is_refused() {
     let parent = tempfile::tempdir().unwrap();
