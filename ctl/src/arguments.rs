@@ -37,11 +37,13 @@ fn flag_as_in_go(arg: Arg) -> Arg {
         .value_parser(go::parse_bool)
 }
 
-/// Whether clap did not fail but was asked for help.
+/// Whether clap did not fail but was asked for help, or for the version.
 pub(crate) fn is_help(error: &clap::Error) -> bool {
     matches!(
         error.kind(),
-        ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+        ErrorKind::DisplayHelp
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+            | ErrorKind::DisplayVersion
     )
 }
 

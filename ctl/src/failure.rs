@@ -91,7 +91,7 @@ pub(crate) fn advice(reason: &str) -> Option<&'static str> {
         Some("the server asks for a certificate: pass --cert and --key")
     } else if about("certificate") {
         Some("check --cacert, and that the certificate is for that host")
-    } else if about("handshake") || about("tls") {
+    } else if about("handshake") || about("tls") || about("corrupt message") {
         Some("does it speak TLS? if not, write http:// before the address")
     } else if about("lookup") {
         Some("check the name in --endpoints")

@@ -34,6 +34,7 @@ use crate::failure::{Exit, Failure};
 #[derive(Parser, Debug)]
 #[command(
     name = "kvctl",
+    version,
     infer_subcommands = true,
     args_override_self = true,
     after_help = "Every global option can be set in the environment: --dial-timeout is KVCTL_DIAL_TIMEOUT or
@@ -66,7 +67,7 @@ fn run() -> Result<(), Failure> {
     let cli = match arguments::parse::<Cli>(&args) {
         Ok(cli) => cli,
         Err(error) if arguments::is_help(&error) => {
-            return print::data(error.render().to_string().as_bytes());
+            return print::line(error.render().to_string().trim_end());
         }
         Err(error) => {
             let why = arguments::one_line(&error);
@@ -74,7 +75,7 @@ fn run() -> Result<(), Failure> {
         }
     };
     let Some(command) = cli.command else {
-        return print::data(Cli::command().render_help().to_string().as_bytes());
+        return print::line(Cli::command().render_help().to_string().trim_end());
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime

@@ -18,9 +18,10 @@ type Unusable = (String, &'static str);
 /// The channel for an endpoint: `host:port`, `http://`, `https://` or `unix://`.
 pub(crate) fn endpoint(options: &Options, written: &str) -> Result<Endpoint, Unusable> {
     let write_it_as = "write it as host:2379, http://host:2379 or https://host:2379";
-    let (scheme, address) = match written.split_once("://") {
-        Some((scheme, address)) => (scheme, address.trim_end_matches('/')),
-        None => ("", written),
+    let (scheme, address) = match (written.split_once("://"), written.strip_prefix("unix:")) {
+        (Some((scheme, address)), _) => (scheme, address.trim_end_matches('/')),
+        (None, Some(path)) => ("unix", path),
+        (None, None) => ("", written),
     };
     let tls = match scheme {
         "https" => true,
@@ -51,11 +52,17 @@ fn with_keepalive(options: &Options, endpoint: Endpoint) -> Endpoint {
         .tcp_nodelay(true)
 }
 
+/// Stands before everything that a PEM file holds.
+const PEM: &[u8] = b"-----BEGIN ";
+
 fn with_tls(tls: &Tls, endpoint: Endpoint) -> Result<Endpoint, Unusable> {
     let check = "check --cacert, --cert and --key: they name PEM files";
-    let read = |path: &Path| {
-        let wrong = |error| (format!("cannot read {}: {error}", path.display()), check);
-        std::fs::read(path).map_err(wrong)
+    let read = |path: &Path| match std::fs::read(path) {
+        Ok(pem) if pem.windows(PEM.len()).any(|at| at == PEM) => Ok(pem),
+        Ok(_) => Err((format!("{} is no PEM file", path.display()), check)),
+        Err(error) => {
+            Err((format!("cannot read {}: {}", path.display(), root_cause(&error)), check))
+        }
     };
     let mut config = ClientTlsConfig::new();
     if let (Some(cert), Some(key)) = (&tls.cert, &tls.key) {

@@ -81,7 +81,14 @@ async fn cluster_endpoints(options: Options) -> Result<Vec<String>, Failure> {
     let request = MemberListRequest { linearizable: true };
     let list =
         session.call(Call::Read, |to| async move { to.cluster().member_list(request).await });
-    Ok(list.await?.members.into_iter().flat_map(|member| member.client_ur_ls).collect())
+    let members = list.await?.members;
+    let endpoints: Vec<String> =
+        members.into_iter().flat_map(|member| member.client_ur_ls).collect();
+    if endpoints.is_empty() {
+        let message = "no member tells its client URLs yet; wait, or drop --cluster";
+        return Err(Failure::new(Exit::Error, message));
+    }
+    Ok(endpoints)
 }
 
 /// Asks all endpoints at once, so that one that hangs does not hide the others for long.
