@@ -3,10 +3,11 @@
 //! One thread, `kvd-keeper`. It looks around every half second and when it is poked. It writes
 //! only when rows or log bytes have gathered: an idle member leaves its card alone.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use store::Fatal;
 use store::wal::Wal;
@@ -70,7 +71,7 @@ impl Housekeeper {
     }
 
     fn run(mut self, errands: &Receiver<Errand>) -> Result<(), Fatal> {
-        let mut log_bytes_at_snapshot = self.snapshot_base();
+        let mut snapshots = SnapshotClock { log_bytes: self.snapshot_base(), ..Default::default() };
         loop {
             match errands.recv_timeout(limits::HOUSEKEEPING_INTERVAL) {
                 Ok(Errand::Stop) | Err(RecvTimeoutError::Disconnected) => break,
@@ -81,7 +82,8 @@ impl Housekeeper {
             if self.store().checkpoint_due() {
                 self.checkpoint()?;
             }
-            self.snapshot(&mut log_bytes_at_snapshot);
+            self.snapshot(&mut snapshots);
+            self.purge();
         }
         self.checkpoint()
     }
@@ -128,20 +130,60 @@ impl Housekeeper {
         Ok(())
     }
 
-    /// The engine must not hold what the log could still lose.
+    /// The engine must not hold what the log could still lose. On a full disk the rows stay in
+    /// memory and the log: a write of the engine that fails would end the process.
     fn checkpoint(&self) -> Result<(), Fatal> {
+        let needed = 2 * self.store().sizes().recent_bytes;
+        if free_bytes(&self.data_dir).is_some_and(|free| free < needed + limits::LOG_ROOM_BYTES) {
+            return Ok(());
+        }
         self.store().checkpoint_if(|applied| self.wal.wait_flushed(applied.index))?;
         Ok(())
     }
 
-    fn snapshot(&self, log_bytes_at_snapshot: &mut u64) {
-        let live = self.store().sizes().live_bytes;
-        let due = self.snapshot_log_bytes.max(2 * live);
-        let written = self.wal.bytes_written();
-        if written.saturating_sub(*log_bytes_at_snapshot) > due {
-            *log_bytes_at_snapshot = written;
-            self.request_snapshot.send_modify(|requests| *requests += 1);
+    /// Writes a snapshot file when one is due, beside everything else, and tells consensus of it.
+    fn snapshot(&self, clock: &mut SnapshotClock) {
+        if let Some(writer) = clock.writer.take_if(|writer| writer.is_finished()) {
+            // A panic ends the process, so there is always an answer.
+            if writer.join().unwrap_or(true) {
+                self.request_snapshot.send_modify(|requests| *requests += 1);
+            } else {
+                clock.log_bytes = clock.log_bytes_before;
+                clock.not_before = Some(Instant::now() + limits::SNAPSHOT_RETRY_INTERVAL);
+            }
         }
+        let due = self.snapshot_log_bytes.max(2 * self.store().sizes().live_bytes);
+        let written = self.wal.bytes_written();
+        let waits = clock.not_before.is_some_and(|until| Instant::now() < until);
+        if clock.writer.is_some() || waits || written.saturating_sub(clock.log_bytes) <= due {
+            return;
+        }
+        let (store, snapshots, dir) = (self.store(), self.snapshots.clone(), self.data_dir.clone());
+        let write = move || {
+            let has_room = || free_bytes(&dir).is_none_or(|free| free >= limits::LOG_ROOM_BYTES);
+            let prepared = match has_room() {
+                true => snapshots.prepare(&store, &has_room),
+                false => Ok(false),
+            };
+            match prepared {
+                Ok(true) => true,
+                Ok(false) => {
+                    tracing::warn!("no room for a snapshot file: the log cannot be shortened");
+                    false
+                }
+                Err(fatal) => crate::stop::fatal(&fatal),
+            }
+        };
+        match std::thread::Builder::new().name("kvd-snapshot".into()).spawn(write) {
+            Ok(writer) => {
+                clock.writer = Some(writer);
+                clock.log_bytes_before = std::mem::replace(&mut clock.log_bytes, written);
+            }
+            Err(error) => tracing::warn!(%error, "cannot start the thread that writes snapshots"),
+        }
+    }
+
+    fn purge(&self) {
         if let Some(purgeable) = self.snapshots.purgeable() {
             let upto = purgeable.index.saturating_sub(limits::LOG_ENTRIES_KEPT);
             self.purge.send_if_modified(|known| {
@@ -151,4 +193,20 @@ impl Housekeeper {
             });
         }
     }
+}
+
+/// When the next snapshot file is due.
+#[derive(Default)]
+struct SnapshotClock {
+    /// Log bytes written until the last one began, and until the one before that.
+    log_bytes: u64,
+    log_bytes_before: u64,
+    /// Says whether there was room.
+    writer: Option<JoinHandle<bool>>,
+    not_before: Option<Instant>,
+}
+
+fn free_bytes(dir: &Path) -> Option<u64> {
+    let stat = rustix::fs::statvfs(dir).ok()?;
+    Some(stat.f_bavail * stat.f_frsize)
 }

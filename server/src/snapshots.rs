@@ -1,7 +1,7 @@
 //! Snapshot files of this member: writing, finding, installing.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, ErrorKind};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,6 +28,8 @@ struct State {
     files: Vec<Written>,
     /// The log is not needed up to here.
     purgeable: Option<LogId>,
+    /// Written, and not yet told to consensus.
+    prepared: Option<Written>,
 }
 
 /// A snapshot file being read from its beginning.
@@ -64,20 +66,49 @@ impl Snapshots {
         self.lock().purgeable
     }
 
+    /// What [`Self::prepare`] wrote last, or else a file written now.
+    pub fn build(&self, store: &Arc<Store>) -> Result<Written, Fatal> {
+        let prepared = self.lock().prepared.take();
+        prepared.map_or_else(|| self.write(store), Ok)
+    }
+
+    /// Writes a file ahead of consensus, to which a failure would be the end. False when there is
+    /// no room: `go_on`, asked now and then, says so, or the disk itself.
+    pub fn prepare(&self, store: &Arc<Store>, go_on: &dyn Fn() -> bool) -> Result<bool, Fatal> {
+        let written = match self.write_while(store, go_on) {
+            Err(Fatal::Io { source, .. }) if is_out_of_space(&source) => return Ok(false),
+            written => written?,
+        };
+        let has_room = written.is_some();
+        self.lock().prepared = written;
+        Ok(has_room)
+    }
+
     /// Writes, verifies and publishes a snapshot of the store as it is now; keeps the newest two.
-    pub fn write(&self, store: &Arc<Store>) -> Result<Written, Fatal> {
+    fn write(&self, store: &Arc<Store>) -> Result<Written, Fatal> {
+        let written = self.write_while(store, &|| true)?;
+        Ok(written.expect("nobody asked to give up"))
+    }
+
+    fn write_while(
+        &self,
+        store: &Arc<Store>,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Option<Written>, Fatal> {
         let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let source = store.snapshot_source();
         let (applied, membership) = (source.meta.applied, source.meta.membership.clone());
         let path = self.places.snap.join(snapshot::file_name(applied));
-        let saved = snapshot::save(&source, &path, &mut |_| ControlFlow::Continue(()))?;
+        let saved = snapshot::save(&source, &path, &mut |_| match go_on() {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        })?;
+        let Some(saved) = saved else { return Ok(None) };
+        tracing::info!(index = applied.index, bytes = saved.bytes, "snapshot file written");
         let written = Written { path, applied, membership };
         let purgeable = snapshot::prune(&self.places.snap)?;
-        if let Some(saved) = saved {
-            tracing::info!(index = applied.index, bytes = saved.bytes, "snapshot file written");
-        }
-        *self.lock() = State { files: vec![written.clone()], purgeable };
-        Ok(written)
+        *self.lock() = State { files: vec![written.clone()], purgeable, prepared: None };
+        Ok(Some(written))
     }
 
     /// Replaces this member's state by that of a received, verified file.
@@ -110,4 +141,8 @@ impl Snapshots {
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_out_of_space(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }

@@ -169,7 +169,7 @@ impl RaftSnapshotBuilder<Types> for Builder {
     async fn build_snapshot(&mut self) -> Result<SnapshotOf<Types, SnapshotFile>, io::Error> {
         let store = self.current.load();
         let snapshots = self.snapshots.clone();
-        let built = tokio::task::spawn_blocking(move || snapshots.write(&store));
+        let built = tokio::task::spawn_blocking(move || snapshots.build(&store));
         let written = built.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
         Ok(snapshot(&written))
     }
