@@ -12,16 +12,32 @@ fn names(path: &Path) -> Vec<String> {
     names
 }
 
+/// Names and contents of all files, directories included.
+fn everything(path: &Path) -> Vec<(PathBuf, Option<Vec<u8>>)> {
+    let mut found = Vec::new();
+    for name in names(path) {
+        let path = path.join(name);
+        if path.is_dir() {
+            found.extend(everything(&path));
+            found.push((path, None));
+        } else {
+            let bytes = fs::read(&path).unwrap();
+            found.push((path, Some(bytes)));
+        }
+    }
+    found
+}
+
 /// Opening fails with all these words in the message, and leaves the directory as it was.
 fn refused(path: &Path, words: &[&str]) -> DataDirError {
-    let before = names(path);
+    let before = everything(path);
     let error = DataDir::open(path).unwrap_err();
     let message = error.to_string();
     for word in words {
         assert!(message.contains(word), "{word:?} is not in: {message}");
     }
     assert!(!message.contains('\n'), "one line: {message}");
-    assert_eq!(names(path), before);
+    assert_eq!(everything(path), before, "nothing is touched");
     error
 }
 

@@ -1,7 +1,7 @@
 //! Power cuts: the script is recorded once, and the disk is then examined as it was at every
 //! moment, at every byte of every write, and with any part of what was not synced missing.
 
-use crate::disk::Event;
+use crate::disk::{Call, Event, Failure};
 
 use super::model::{Driver, Model, SEGMENT, contents, expect_one_of};
 use super::*;
@@ -52,29 +52,36 @@ fn every_power_cut_keeps_what_was_acknowledged() {
     });
 }
 
+/// Every call that opening makes is failed, and the power cut then.
 #[test]
-fn a_power_cut_during_the_repair_changes_nothing() {
+fn a_failure_or_a_power_cut_during_the_repair_changes_nothing() {
     let (events, states) = record();
-    let mut seed = 7;
+    let (mut seed, mut failures) = (7, 0);
+    let calls = [Call::Write, Call::Sync, Call::SyncDir, Call::Create, Call::Rename, Call::Remove];
     moments(&events, |disk, acknowledged, event| {
         if !matches!(event, Some(Event::Sync { .. })) {
             return;
         }
         let cut = disk.power_cut(seed);
         seed += 1;
-        let before = cut.count(crate::disk::Call::Write);
         let whole = cut.copy();
         contents(&whole).unwrap();
-        let writes = whole.count(crate::disk::Call::Write) - before;
-        for nth in 0..writes {
-            let partly = cut.copy();
-            partly.fail(crate::disk::Call::Write, nth, crate::disk::Failure::Error(5));
-            assert!(contents(&partly).is_err());
-            let context = format!("seed {seed}, write {nth}");
-            let found = contents(&partly.power_cut(seed)).unwrap();
-            expect_one_of(&found, &states[acknowledged..], &context);
+        for call in calls {
+            for nth in 0..whole.count(call) {
+                let partly = cut.copy();
+                partly.fail(call, nth, Failure::Error(5));
+                let context = format!("seed {seed}, {call:?} {nth}");
+                let error = contents(&partly).expect_err(&context).to_string();
+                assert!(error.contains("/wal"), "{context}: {error}");
+                failures += 1;
+                for after in [partly.power_cut(seed), partly.process_killed()] {
+                    let found = contents(&after).unwrap();
+                    expect_one_of(&found, &states[acknowledged..], &context);
+                }
+            }
         }
     });
+    assert!(failures > 100, "{failures}");
 }
 
 /// A write cut at a sector border must never stop a member. Cut inside a sector that held records

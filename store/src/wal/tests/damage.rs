@@ -96,12 +96,12 @@ fn a_flipped_bit_anywhere_is_noticed_or_harmless() {
 
 #[test]
 fn an_overwritten_byte_is_noticed_or_harmless() {
-    flip_all(3, |_, byte| !byte);
+    flip_all(7, |_, byte| !byte);
 }
 
 #[test]
 fn a_zeroed_byte_is_noticed_or_harmless() {
-    flip_all(3, |_, _| 0);
+    flip_all(7, |_, _| 0);
 }
 
 /// Lost sectors: only the last group, or a part of it, can go without notice.

@@ -70,6 +70,7 @@ fn run_all(call: Call, failure: Failure) -> u64 {
 #[test]
 fn a_failed_write_ends_the_log() {
     assert!(run_all(Call::Write, Failure::Error(EIO)) > 20);
+    assert!(run_all(Call::Write, Failure::Error(ENOSPC)) > 20);
     assert!(run_all(Call::Write, Failure::ShortThenError(ENOSPC)) > 20);
 }
 
