@@ -157,3 +157,48 @@ fn cut_after_cut_nothing_comes_back_from_the_dead() {
         }
     }
 }
+
+/// Two sectors of a torn group stay behind a lost one, each a whole record at a sector's border:
+/// once the lost one is written anew, they would continue it.
+#[test]
+fn a_torn_group_does_not_continue_a_later_one() {
+    let disk = SimulatedDisk::new();
+    let log = open(&disk).unwrap();
+    let fill =
+        |index: u64, byte: u8, length: usize| (id(1, index), Bytes::from(vec![byte; length]));
+    assert!(log.append(vec![fill(1, 1, 496 - 62 - 25)]));
+    assert!(log.append((2..5).map(|index| fill(index, 2, 496 - 25)).collect()));
+    let torn = disk.process_killed();
+    let mut content = torn.file(&segment_path(1)).unwrap();
+    content[2 * 512..3 * 512].fill(0);
+    torn.set_file(&segment_path(1), content);
+    let log = open(&torn).unwrap();
+    assert_eq!(log.recovered.last, Some(id(1, 1)));
+    assert_eq!(log.recovered.cut_bytes, 2 * 496);
+    assert!(log.append(vec![fill(2, 3, 496 - 25)]));
+    let log = open(&torn.process_killed()).unwrap();
+    assert_eq!(log.recovered.last, Some(id(1, 2)));
+    assert_eq!(log.entries()[1], fill(2, 3, 496 - 25));
+}
+
+/// All entries are purged, the segment is closed, and nothing of the next was written: the closed
+/// one is the only one that knows vote and marks.
+#[test]
+fn a_closed_segment_stays_until_the_next_has_begun() {
+    let disk = SimulatedDisk::new();
+    let log = open_with(Arc::new(disk.clone()), dir(), options(SEGMENT, 0)).unwrap();
+    assert!(log.append(entries(1, 1..4)) && log.vote(b"vote"));
+    log.wal.purge(id(1, 3));
+    // Too large for what is left of the first segment.
+    assert!(log.append(vec![(id(1, 4), Bytes::from(vec![1; 3300]))]));
+    let cut = disk.process_killed();
+    let mut content = cut.file(&segment_path(2)).unwrap();
+    content[512..].fill(0);
+    cut.set_file(&segment_path(2), content);
+    for _ in 0..2 {
+        let log = open_with(Arc::new(cut.clone()), dir(), options(SEGMENT, 0)).unwrap();
+        assert_eq!(log.recovered.purged, Some(id(1, 3)));
+        assert_eq!(log.recovered.vote.as_deref(), Some(b"vote".as_slice()));
+        log.wal.wait_reserve();
+    }
+}
