@@ -4,14 +4,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use harness::{Node, NodeOptions, Target};
+use harness::{Client, Node, NodeOptions, Target};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::runtime::Runtime;
 
 use crate::check::{Checker, Summary};
+use crate::history::{Compaction, Operation, Outcome, Write};
 use crate::inspect::inspect;
 use crate::load::{Common, Gathered, Load, Mix};
+use crate::wire::{self, Failure};
 
 /// Problems shown; there may be thousands with one cause.
 const SHOWN_MAX: usize = 12;
@@ -35,6 +37,12 @@ impl std::error::Error for Violation {}
 
 pub(crate) fn violation(what: impl Into<String>) -> anyhow::Error {
     Violation(vec![what.into()]).into()
+}
+
+/// The log, which says why, is shown apart.
+pub(crate) fn no_start(error: &anyhow::Error) -> anyhow::Error {
+    let why = error.to_string();
+    violation(format!("it does not start again: {}", why.lines().next().unwrap_or_default()))
 }
 
 /// One member and everything that was ever true of it.
@@ -68,6 +76,45 @@ impl Campaign {
         self.runtime.block_on(load).context("starting the clients")
     }
 
+    /// One write of its own; an error other than a refusal is one here as well.
+    pub(crate) fn write(&self, mut operations: Vec<Operation>) -> Result<(Write, Option<Failure>)> {
+        let id = self.common.next_id();
+        for (place, operation) in (0..).zip(&mut operations) {
+            operation.sign(id, place);
+        }
+        let mut write = Write::new(id, operations, self.common.floor());
+        let sent = self.runtime.block_on(async {
+            let mut client = Client::connect(&self.node.endpoint()).await?;
+            anyhow::Ok(wire::send(&mut client, &write).await)
+        })?;
+        let refusal = match sent {
+            Ok(outcome) => {
+                if let Outcome::Applied(at) | Outcome::Nothing(at) = outcome {
+                    self.common.told(at);
+                }
+                write.outcome = outcome;
+                None
+            }
+            Err(refusal) if refusal.is_refusal() => {
+                write.outcome = Outcome::Refused;
+                Some(refusal)
+            }
+            Err(failure) => return Err(violation(format!("a write failed: {failure}"))),
+        };
+        Ok((write, refusal))
+    }
+
+    /// Compacts, physically, everything that was checked; what came later must stay to be checked.
+    pub(crate) fn compact(&self) -> Result<Compaction> {
+        let revision = self.checker.upto();
+        self.common.will_compact(revision);
+        self.runtime.block_on(async {
+            let mut client = Client::connect(&self.node.endpoint()).await?;
+            wire::compact(&mut client, revision, true).await?;
+            Ok(Compaction { revision, acknowledged: true })
+        })
+    }
+
     /// Nothing may have failed before the fault, and the server must have lived until then.
     pub(crate) fn accept(&self, gathered: &Gathered) -> Result<()> {
         match gathered.failures.is_empty() {
@@ -76,8 +123,9 @@ impl Campaign {
         }
     }
 
-    /// Holds the running member to everything that was acknowledged or seen.
-    pub(crate) fn check(&mut self, mut gathered: Gathered, rng: &mut StdRng) -> Result<Summary> {
+    /// Holds the running member to everything that was acknowledged or seen. May be called again
+    /// with the same if the member has ended meanwhile.
+    pub(crate) fn check(&mut self, gathered: &mut Gathered, rng: &mut StdRng) -> Result<Summary> {
         let endpoint = self.node.endpoint();
         let round = &mut gathered.round;
         round.compacted = 0;
@@ -104,7 +152,7 @@ pub(crate) fn small_limits(target: Target, program: Option<PathBuf>) -> NodeOpti
     match target {
         Target::Etcd => options.arg("--snapshot-count=500"),
         Target::Kvd => options
-            .arg("--recent-bytes-max=256KiB")
+            .arg("--recent-bytes-max=1MiB")
             .arg("--row-cache-bytes=64KiB")
             .arg("--log-cache-bytes=64KiB")
             .arg("--snapshot-log-bytes=1MiB")

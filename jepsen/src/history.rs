@@ -7,9 +7,13 @@ pub(crate) type Key = u32;
 
 /// The key that a check writes to know where the history ends.
 pub(crate) const FENCE: Key = u32::MAX;
+/// The last key that loads may use: with more digits, the order of numbers is not that of texts.
+pub(crate) const LAST: Key = 99_999;
 /// The end of a range that holds every key.
 pub(crate) const ALL: (Key, Key) = (0, FENCE);
 
+/// Of one revision, in a message.
+const EVENTS_SHOWN_MAX: usize = 8;
 const PREFIX: &str = "k/";
 const FENCE_TEXT: &str = "k/fence";
 
@@ -99,11 +103,14 @@ pub(crate) struct Revision {
 impl fmt::Display for Revision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "revision {} {{", self.number)?;
-        for (place, event) in self.events.iter().enumerate() {
+        for (place, event) in self.events.iter().take(EVENTS_SHOWN_MAX).enumerate() {
             let comma = if place > 0 { ", " } else { "" };
-            write!(f, "{comma}{}", event)?;
+            write!(f, "{comma}{event}")?;
         }
-        write!(f, "}}")
+        match self.events.len().saturating_sub(EVENTS_SHOWN_MAX) {
+            0 => write!(f, "}}"),
+            more => write!(f, " and {more} more}}"),
+        }
     }
 }
 
@@ -138,6 +145,20 @@ pub(crate) enum Operation {
     },
 }
 
+impl Operation {
+    /// Of a write that is yet to [sign](Self::sign) it.
+    pub(crate) fn put(key: Key, bytes: u32) -> Self {
+        Self::Put { key, value: Value { write: 0, operation: 0, bytes } }
+    }
+
+    /// Makes the value that of one write and a place in it.
+    pub(crate) fn sign(&mut self, write: u64, place: u16) {
+        if let Self::Put { value, .. } = self {
+            *value = Value { write, operation: place, ..*value };
+        }
+    }
+}
+
 /// The write happens only if the key's `modified` is this (0: there is no such key).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Guard {
@@ -154,6 +175,13 @@ pub(crate) struct Write {
     /// The newest revision anybody was told of before the call.
     pub(crate) floor: i64,
     pub(crate) outcome: Outcome,
+}
+
+impl Write {
+    /// Without a guard, and not sent yet.
+    pub(crate) fn new(id: u64, operations: Vec<Operation>, floor: i64) -> Self {
+        Self { id, guard: None, operations, floor, outcome: Outcome::Unknown }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -133,8 +133,43 @@ impl Drop for Image {
     }
 }
 
+/// A file that takes room away. Dropped: the room is there again.
+#[derive(Debug)]
+pub(crate) struct Ballast(PathBuf);
+
+impl Ballast {
+    /// Leaves about `left` bytes of the file system at `mount` free; 0 is exact.
+    pub(crate) fn leave(mount: &Path, left: u64) -> Result<Self> {
+        let path = mount.join("ballast");
+        let file = File::create_new(&path)?;
+        let ballast = Self(path);
+        let flags = rustix::fs::FallocateFlags::empty();
+        let mut size = 0;
+        // Smaller and smaller pieces: the file system needs some blocks for its own books.
+        for piece in [16 << 20, 1 << 20, 1 << 16, 1 << 12] {
+            loop {
+                let stat = rustix::fs::fstatvfs(&file)?;
+                if stat.f_bavail * stat.f_frsize < left + piece
+                    || rustix::fs::fallocate(&file, flags, size, piece).is_err()
+                {
+                    break;
+                }
+                size += piece;
+            }
+        }
+        Ok(ballast)
+    }
+}
+
+impl Drop for Ballast {
+    fn drop(&mut self) {
+        // It may be gone with its file system.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
 /// Reads through the page cache, where the loop device keeps what was written to it.
-fn copy_sparse(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn copy_sparse(from: &Path, to: &Path) -> Result<()> {
     let mut source = File::open(from)?;
     let target = OpenOptions::new().create(true).write(true).truncate(true).open(to)?;
     target.set_len(source.metadata()?.len())?;

@@ -1,6 +1,6 @@
 //! Asks a server for everything that a check needs: the history by a watch, states by reads.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use harness::Client;
@@ -13,6 +13,8 @@ use crate::wire::{self, Query, Seen, Watcher};
 
 /// Longer than any history of a round takes.
 const REPLAY_WITHIN: Duration = Duration::from_secs(60);
+/// How long a member may refuse the first write because it is busy with its start.
+const BUSY_WITHIN: Duration = Duration::from_secs(20);
 /// Keys in one answer.
 const PAGE: i64 = 50;
 /// Acknowledged writes that are also read at their revision, besides being seen by the watch.
@@ -26,12 +28,7 @@ pub(crate) async fn inspect(
     rng: &mut StdRng,
 ) -> Result<()> {
     let mut client = Client::connect(endpoint).await?;
-    let fence = write_fence(&mut client, common).await.context("the first write")?;
-    if let Outcome::Applied(at) = fence.outcome {
-        round.fence = at;
-        common.told(at);
-    }
-    round.writes.push(fence);
+    write_fence(&mut client, round, common).await.context("the first write")?;
     let replay = replay(&mut client, round);
     match tokio::time::timeout(REPLAY_WITHIN, replay).await {
         Ok(done) => done.context("the watch of everything")?,
@@ -40,14 +37,43 @@ pub(crate) async fn inspect(
     look_back(&mut client, round, rng).await.context("reads of the past")
 }
 
-async fn write_fence(client: &mut Client, common: &Common) -> Result<Write> {
-    let id = common.next_id();
-    let value = Value { write: id, operation: 0, bytes: 0 };
-    let operations = vec![Operation::Put { key: FENCE, value }];
-    let floor = common.floor();
-    let mut fence = Write { id, guard: None, operations, floor, outcome: Outcome::Unknown };
-    fence.outcome = wire::send(client, &fence).await?;
-    Ok(fence)
+/// The last write before the history is asked for. On a full disk, where it is refused, a deletion
+/// does as well, even of nothing: then its answer tells the revision. A member that has just read
+/// a long log may refuse at first.
+async fn write_fence(client: &mut Client, round: &mut Round, common: &Common) -> Result<()> {
+    let deadline = Instant::now() + BUSY_WITHIN;
+    let mut full = false;
+    loop {
+        let id = common.next_id();
+        let value = Value { write: id, operation: 0, bytes: 0 };
+        let operation = match full {
+            false => Operation::Put { key: FENCE, value },
+            true => Operation::Delete { first: FENCE, last: FENCE },
+        };
+        let mut fence = Write::new(id, vec![operation], common.floor());
+        match wire::send(client, &fence).await {
+            Ok(outcome) => {
+                if let Outcome::Applied(at) | Outcome::Nothing(at) = outcome {
+                    round.fence = at;
+                    common.told(at);
+                }
+                fence.outcome = outcome;
+                round.writes.push(fence);
+                return Ok(());
+            }
+            Err(refusal) if refusal.is_no_space() && !full => full = true,
+            Err(refusal) if refusal.is_busy() && Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(failure) => {
+                // It may have happened, and a later check will want to know whose it is.
+                round.writes.push(fence);
+                return Err(failure.into());
+            }
+        }
+        fence.outcome = Outcome::Refused;
+        round.writes.push(fence);
+    }
 }
 
 /// From the oldest revision there is to the fence.

@@ -45,6 +45,8 @@ pub(crate) struct Common {
     compaction: AtomicI64,
     /// The watcher has seen everything up to here.
     watched: AtomicI64,
+    /// Writes refused for lack of space.
+    no_space: AtomicU64,
 }
 
 impl Common {
@@ -54,6 +56,11 @@ impl Common {
 
     pub(crate) fn floor(&self) -> i64 {
         self.floor.load(Ordering::SeqCst)
+    }
+
+    /// Notes that a compaction will be asked for.
+    pub(crate) fn will_compact(&self, revision: i64) {
+        self.compaction.fetch_max(revision, Ordering::SeqCst);
     }
 
     pub(crate) fn told(&self, revision: i64) {
@@ -77,6 +84,9 @@ enum Stage {
 pub(crate) struct Load {
     stage: watch::Sender<Stage>,
     tasks: JoinSet<Part>,
+    common: Arc<Common>,
+    /// Refusals before the start.
+    no_space_before: u64,
 }
 
 /// What one client brings home.
@@ -84,7 +94,6 @@ pub(crate) struct Load {
 struct Part {
     round: Round,
     failures: Vec<String>,
-    no_space: u64,
 }
 
 /// What all clients brought home.
@@ -93,8 +102,6 @@ pub(crate) struct Gathered {
     pub(crate) round: Round,
     /// Calls that failed while nothing was wrong.
     pub(crate) failures: Vec<String>,
-    /// Writes refused for lack of space.
-    pub(crate) no_space: u64,
 }
 
 impl Load {
@@ -109,8 +116,10 @@ impl Load {
         let (stage, _) = watch::channel(Stage::Healthy);
         common.told(from - 1);
         common.watched.fetch_max(from - 1, Ordering::SeqCst);
-        let mut load = Self { stage, tasks: JoinSet::new() };
-        let desk = Desk { common: common.clone(), stage: load.stage.subscribe() };
+        let no_space_before = common.no_space.load(Ordering::SeqCst);
+        let (tasks, common) = (JoinSet::new(), common.clone());
+        let mut load = Self { stage, tasks, common, no_space_before };
+        let desk = Desk { common: load.common.clone(), stage: load.stage.subscribe() };
         let mut client = Client::connect(endpoint).await?;
         let watcher = Watcher::start(&mut client, from).await?;
         load.tasks.spawn(follow(desk.clone(), client, watcher));
@@ -131,6 +140,11 @@ impl Load {
             load.tasks.spawn(compact(desk, client, rng));
         }
         Ok(load)
+    }
+
+    /// Writes refused so far for lack of space.
+    pub(crate) fn no_space(&self) -> u64 {
+        self.common.no_space.load(Ordering::SeqCst) - self.no_space_before
     }
 
     /// From now on failures are what was asked for.
@@ -164,7 +178,6 @@ impl Load {
             gathered.round.compactions.extend(part.round.compactions);
             gathered.round.live.extend(part.round.live);
             gathered.failures.extend(part.failures);
-            gathered.no_space += part.no_space;
         }
     }
 }
@@ -264,7 +277,8 @@ impl Writer {
                         write.outcome = Outcome::Refused;
                     }
                     part.round.writes.push(write);
-                    part.no_space += u64::from(failure.is_no_space());
+                    let refused = u64::from(failure.is_no_space());
+                    desk.common.no_space.fetch_add(refused, Ordering::SeqCst);
                     if !failure.is_refusal() {
                         desk.note(&format!("write {id}"), &failure, &mut part);
                         break;
@@ -365,11 +379,11 @@ async fn compact(mut desk: Desk, mut client: Client, mut rng: StdRng) -> Part {
         if revision <= desk.common.compaction.load(Ordering::SeqCst).max(1) {
             continue;
         }
-        desk.common.compaction.store(revision, Ordering::SeqCst);
+        desk.common.will_compact(revision);
         let physical = rng.random_bool(0.5);
         let answer = desk.wait(wire::compact(&mut client, revision, physical)).await;
         part.round.compactions.push(Compaction { revision, acknowledged: answer.is_ok() });
-        if let Err(failure) = answer {
+        if let Err(failure) = answer.or_else(|why| if why.is_busy() { Ok(()) } else { Err(why) }) {
             desk.note("a compaction", &failure, &mut part);
             return part;
         }

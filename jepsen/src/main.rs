@@ -34,6 +34,9 @@ use clap::{Parser, Subcommand};
 
 use campaign::Violation;
 use cmd::crash::Crash;
+use cmd::full_disk::FullDisk;
+use cmd::memory::Memory;
+use cmd::one_row::OneRow;
 use cmd::power_cut::PowerCut;
 
 /// Breaks kvd (or etcd) in every way it must survive, and checks that it did
@@ -50,11 +53,20 @@ enum Command {
     Crash(Crash),
     /// Cuts the power: only what was flushed to a small disk is left
     PowerCut(PowerCut),
+    /// Fills the disk, and lets the log fail
+    FullDisk(FullDisk),
+    /// Writes gigabytes into a small working set, and looks at the memory held
+    Memory(Memory),
+    /// Overwrites one key, and counts the bytes that reach the device
+    OneRow(OneRow),
 }
 
 fn main() -> ExitCode {
     let (name, result) = match &Cli::parse().command {
         Command::Crash(command) => ("crash", command.run()),
+        Command::FullDisk(command) => ("full-disk", command.run()),
+        Command::Memory(command) => ("memory", command.run()),
+        Command::OneRow(command) => ("one-row", command.run()),
         Command::PowerCut(command) => ("power-cut", command.run()),
     };
     match result {

@@ -27,6 +27,8 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 const REFUSALS: [Code; 4] =
     [Code::InvalidArgument, Code::ResourceExhausted, Code::FailedPrecondition, Code::OutOfRange];
 const NO_SPACE: &str = "etcdserver: mvcc: database space exceeded";
+/// etcd gives this one no code of its own.
+const BUSY: &str = "etcdserver: too many requests";
 
 /// Why a call has no answer.
 #[derive(Clone, Debug)]
@@ -42,7 +44,12 @@ impl Failure {
     }
 
     pub(crate) fn is_refusal(&self) -> bool {
-        self.code.is_some_and(|code| REFUSALS.contains(&code))
+        self.code.is_some_and(|code| REFUSALS.contains(&code)) || self.is_busy()
+    }
+
+    /// The server has too much to do; whoever asks later may be lucky.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.code.is_some() && self.message == BUSY
     }
 
     /// etcd's answer to a write when there is no space.

@@ -1,4 +1,7 @@
 //! The commands, one a file.
 
 pub(crate) mod crash;
+pub(crate) mod full_disk;
+pub(crate) mod memory;
+pub(crate) mod one_row;
 pub(crate) mod power_cut;
