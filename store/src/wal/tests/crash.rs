@@ -186,15 +186,24 @@ fn a_torn_group_does_not_continue_a_later_one() {
 #[test]
 fn a_closed_segment_stays_until_the_next_has_begun() {
     let disk = SimulatedDisk::new();
+    disk.record_events();
     let log = open_with(Arc::new(disk.clone()), dir(), options(SEGMENT, 0)).unwrap();
     assert!(log.append(entries(1, 1..4)) && log.vote(b"vote"));
     log.wal.purge(id(1, 3));
     // Too large for what is left of the first segment.
     assert!(log.append(vec![(id(1, 4), Bytes::from(vec![1; 3300]))]));
-    let cut = disk.process_killed();
-    let mut content = cut.file(&segment_path(2)).unwrap();
-    content[512..].fill(0);
-    cut.set_file(&segment_path(2), content);
+    log.wal.close();
+    // The moment before the first record of the second segment.
+    let cut = SimulatedDisk::new();
+    let mut first = None;
+    for event in disk.events() {
+        if let Event::Write { node, offset: 512, .. } = event
+            && *first.get_or_insert(node) != node
+        {
+            break;
+        }
+        cut.play(&event);
+    }
     for _ in 0..2 {
         let log = open_with(Arc::new(cut.clone()), dir(), options(SEGMENT, 0)).unwrap();
         assert_eq!(log.recovered.purged, Some(id(1, 3)));
