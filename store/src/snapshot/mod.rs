@@ -18,6 +18,7 @@ mod load;
 mod read;
 mod save;
 mod state;
+mod status;
 
 #[cfg(test)]
 mod tests;
@@ -27,3 +28,4 @@ pub use load::load;
 pub use read::{Changes, Checksum, Snapshot};
 pub use save::{Saved, Source, save};
 pub use state::{Change, State};
+pub use status::Status;

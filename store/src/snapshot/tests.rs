@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
+use prost::Message;
+use proto::KeyValue;
 use proto::internal::{MemberNode, Membership, VoterSet};
 
 use super::*;
@@ -84,6 +86,43 @@ fn what_is_saved_is_read() {
         assert_eq!(changes.next().unwrap(), None);
     }
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no unfinished file is left");
+}
+
+#[test]
+fn figures_count_what_is_live() {
+    let change = |main: i64, key: &'static str, tombstone: bool| {
+        let kv = KeyValue { key: key.into(), mod_revision: main, ..KeyValue::default() };
+        (Revision::new(main, 0), tombstone, kv.encode_to_vec())
+    };
+    let mut source = sample(0);
+    source.changes = vec![
+        change(2, "a", false),
+        change(3, "b", false),
+        change(4, "a", true),
+        change(5, "c", false),
+        change(6, "c", false),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.db");
+    let saved = save(&source, &path, &mut go_on).unwrap().unwrap();
+    let status = Status::of(&path).unwrap();
+    assert_eq!((status.revision, status.live_keys), (6, 2));
+    assert_eq!(status.storage_version, "3.6.0");
+    assert_eq!(status.image_bytes, saved.bytes - 32);
+
+    // The same without its checksum, then with another value.
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() - 32]).unwrap();
+    assert_eq!(Status::of(&path).unwrap(), status);
+    source.changes[4] = change(6, "b", false);
+    save(&source, &path, &mut go_on).unwrap();
+    let other = Status::of(&path).unwrap();
+    assert_eq!((other.revision, other.live_keys), (6, 2));
+    assert_ne!(other.hash, status.hash);
+
+    // A change that is no key value is damage.
+    save(&sample(100), &path, &mut go_on).unwrap();
+    assert!(matches!(Status::of(&path), Err(Fatal::Damaged { .. })));
 }
 
 #[test]

@@ -69,7 +69,11 @@ impl Bolt {
         };
         let meta = [first, second].into_iter().flatten().max_by_key(|meta| meta.transaction);
         let Some(meta) = meta else {
-            return Err(damaged(path, 0, "both meta pages are invalid".into()));
+            return Err(damaged(
+                path,
+                0,
+                "it is no snapshot, or both of its meta pages are lost".into(),
+            ));
         };
         let pages_in_file = image_bytes / u64::from(meta.page_bytes);
         if meta.pages > pages_in_file {
@@ -86,6 +90,11 @@ impl Bolt {
 
     pub(in crate::snapshot) fn image_bytes(&self) -> u64 {
         self.image_bytes
+    }
+
+    /// Size of the pages in use: a database file may have more than its image.
+    pub(in crate::snapshot) fn used_bytes(&self) -> u64 {
+        self.meta.pages * u64::from(self.meta.page_bytes)
     }
 
     /// Reads the whole image and computes its SHA-256 and CRC-32C.
