@@ -1,13 +1,14 @@
-//! kvctl prints what etcdctl prints: recorded sessions, live comparison, and what is kvctl's own.
+//! kvctl prints what etcdctl prints: recorded sessions, live comparison, and (in `own`) what is kvctl's own.
 //!
 //! `tests/scripts/ctl` has steps whose commands are shell lines with `ctl` for the program. What they
 //! print (after a `|`, or a `:` where no line end follows; protobuf in hex) and their exit code (if not
 //! 0) was recorded from etcdctl 3.6 with etcd: `TARGET=etcd UPDATE_GOLDENFILES=1 cargo test -p kvd-tests ctl`. Replayed,
 //! they run kvctl against the target.
 
+mod own;
+
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -270,121 +271,4 @@ fn health_is_byte_equal_but_for_the_time() {
     let table = run("table");
     assert!(table.lines().nth(1).unwrap().contains("| HEALTH | "), "{table}");
     assert_eq!(session.run("ctl endpoint health -w protobuf").unwrap().status.code(), Some(4));
-}
-
-/// What kvctl says itself: one line that names what was tried, why it failed and what to do.
-#[test]
-fn failures_are_one_line_with_a_remedy() {
-    let kvctl = workspace_binary("kvctl").unwrap();
-    let mut session = Session::start(Target::from_env().unwrap(), kvctl).unwrap();
-    session.node.stop().unwrap();
-    let gone = session.endpoint();
-    let unreachable =
-        format!("kvctl: cannot reach {gone}: connection refused; is kvd running there?");
-    let cases = [
-        ("ctl get a", 1, unreachable.as_str()),
-        ("ctl put a 1", 1, &unreachable),
-        ("ctl watch a", 1, &unreachable),
-        ("ctl endpoint hashkv --cluster", 1, &unreachable),
-        (
-            "KVCTL_ENDPOINTS=127.0.0.1:1,127.0.0.1:2 ctl get a",
-            1,
-            "kvctl: cannot reach any endpoint: 127.0.0.1:1 (",
-        ),
-        ("KVCTL_ENDPOINTS=pi1 ctl get a", 1, "kvctl: cannot reach pi1: it has no port"),
-        (
-            "KVCTL_ENDPOINTS=https://127.0.0.1:1 ctl get a",
-            1,
-            "kvctl: cannot reach https://127.0.0.1:1: TLS needs --cacert",
-        ),
-        (
-            "ctl get a --discovery-srv example.com",
-            1,
-            "kvctl: cannot look up the members of example.com: --discovery-srv is not supported yet; list them with --endpoints",
-        ),
-        (
-            "ctl get a --perfix",
-            1,
-            "kvctl: unexpected argument '--perfix' found; a similar argument exists: '--prefix'; see",
-        ),
-        (
-            "ctl gett a",
-            1,
-            "kvctl: unrecognized subcommand 'gett'; a similar subcommand exists: 'get'; see",
-        ),
-        (
-            "ctl get a --limit x",
-            1,
-            "kvctl: invalid value 'x' for '--limit <LIMIT>': parsing \"x\": invalid syntax; see",
-        ),
-        (
-            "KVCTL_DIAL_TIMEOUT=soon ctl get a",
-            1,
-            "kvctl: cannot use KVCTL_DIAL_TIMEOUT as --dial-timeout: invalid duration \"soon\" (write it as 5s",
-        ),
-        (
-            "ctl get a -w yaml",
-            4,
-            "kvctl: unsupported output format \"yaml\"; pass --write-out=simple,",
-        ),
-        (
-            "printf '\\n\\nput a 1' | ctl txn",
-            3,
-            "kvctl: cannot read the failure requests: the input ended; end each list with an empty line",
-        ),
-    ];
-    for (line, code, expected) in cases {
-        let output = session.run(line).unwrap();
-        let stderr = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(code), "{line}: {stderr}");
-        assert!(stderr.starts_with(expected), "{line}\n{stderr}");
-        assert_eq!(stderr.lines().count(), 1, "{line}\n{stderr}");
-        assert!(output.stdout.is_empty(), "{line}");
-    }
-}
-
-/// The first endpoint is down: the next one answers.
-#[test]
-fn the_next_endpoint_is_tried() {
-    let kvctl = workspace_binary("kvctl").unwrap();
-    let session = Session::start(Target::from_env().unwrap(), kvctl).unwrap();
-    let line = "KVCTL_ENDPOINTS=127.0.0.1:1,$ENDPOINT ctl put a 1";
-    let output = session.run(line).unwrap();
-    assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b"OK\n"[..], &b""[..]));
-}
-
-/// A reader that has seen enough is no error.
-#[test]
-fn a_broken_pipe_is_success() {
-    let kvctl = workspace_binary("kvctl").unwrap();
-    let session = Session::start(Target::from_env().unwrap(), kvctl).unwrap();
-    let line = "ctl put a 1 >/dev/null; { ctl get a; echo $? >&2; } | true";
-    let output = session.run(line).unwrap();
-    assert_eq!(String::from_utf8(output.stderr).unwrap(), "0\n");
-}
-
-/// A watch survives its server: nothing is lost and nothing told twice.
-#[test]
-fn a_watch_goes_on_after_a_restart() {
-    let kvctl = workspace_binary("kvctl").unwrap();
-    let mut session = Session::start(Target::from_env().unwrap(), kvctl).unwrap();
-    session.run("ctl put a 1").unwrap();
-    let mut watch = Command::new(&session.program)
-        .args(["watch", "a", "--rev", "2", "--endpoints", &session.endpoint()])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut events = BufReader::new(watch.stdout.take().unwrap()).lines();
-    let mut next = || -> Vec<String> { events.by_ref().take(3).map(Result::unwrap).collect() };
-    assert_eq!(next(), ["PUT", "a", "1"]);
-    session.node.kill().unwrap();
-    session.node.start_again().unwrap();
-    session.run("ctl put a 2").unwrap();
-    assert_eq!(next(), ["PUT", "a", "2"]);
-    session.run("ctl del a").unwrap();
-    assert_eq!(next(), ["DELETE", "a", ""]);
-    watch.kill().unwrap();
-    watch.wait().unwrap();
 }

@@ -7,3 +7,4 @@ mod process;
 mod range_stream;
 mod scripts;
 mod tidy;
+mod utl;
