@@ -10,7 +10,8 @@ use proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use proto::etcdserverpb::watch_request::RequestUnion;
 use proto::etcdserverpb::{
     CompactionRequest, Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp,
-    ResponseHeader, TxnRequest, WatchCreateRequest, WatchRequest, WatchResponse, request_op,
+    ResponseHeader, ResponseOp, TxnRequest, WatchCreateRequest, WatchRequest, WatchResponse,
+    request_op, response_op,
 };
 use proto::mvccpb::event::EventType;
 use tokio_stream::StreamExt as _;
@@ -104,7 +105,11 @@ pub(crate) async fn send(client: &mut Client, write: &Write) -> Result<Outcome, 
         }
         (guard, operations) => {
             let answer = within(client.kv.txn(transaction(guard, operations))).await?;
-            (answer.succeeded, answer.header)
+            let deleted = |op: &ResponseOp| match &op.response {
+                Some(response_op::Response::ResponseDeleteRange(answer)) => answer.deleted > 0,
+                _ => true,
+            };
+            (answer.succeeded && answer.responses.iter().any(deleted), answer.header)
         }
     };
     let at = revision(header);
