@@ -71,7 +71,11 @@ impl Housekeeper {
     }
 
     fn run(mut self, errands: &Receiver<Errand>) -> Result<(), Fatal> {
-        let mut snapshots = SnapshotClock { log_bytes: self.snapshot_base(), ..Default::default() };
+        let mut snapshots = SnapshotClock {
+            log_bytes: self.snapshot_base(),
+            compacted: Some(self.store().compaction_finished()),
+            ..Default::default()
+        };
         loop {
             match errands.recv_timeout(limits::HOUSEKEEPING_INTERVAL) {
                 Ok(Errand::Stop) | Err(RecvTimeoutError::Disconnected) => break,
@@ -133,8 +137,10 @@ impl Housekeeper {
     /// The engine must not hold what the log could still lose. On a full disk the rows stay in
     /// memory and the log: a write of the engine that fails would end the process.
     fn checkpoint(&self) -> Result<(), Fatal> {
-        let needed = 2 * self.store().sizes().recent_bytes;
-        if free_bytes(&self.data_dir).is_some_and(|free| free < needed + limits::LOG_ROOM_BYTES) {
+        let sizes = self.store().sizes();
+        // Removing rows rewrites their neighbours; how many is known only afterwards.
+        let neighbours = (sizes.live_bytes + sizes.history_bytes).min(2 * self.wal.segment_bytes());
+        if !has_room(&self.data_dir, &self.wal, 2 * sizes.recent_bytes + neighbours) {
             return Ok(());
         }
         self.store().checkpoint_if(|applied| self.wal.wait_flushed(applied.index))?;
@@ -149,20 +155,29 @@ impl Housekeeper {
                 self.request_snapshot.send_modify(|requests| *requests += 1);
             } else {
                 clock.log_bytes = clock.log_bytes_before;
+                clock.compacted = None;
                 clock.not_before = Some(Instant::now() + limits::SNAPSHOT_RETRY_INTERVAL);
             }
         }
-        let due = self.snapshot_log_bytes.max(2 * self.store().sizes().live_bytes);
         let written = self.wal.bytes_written();
+        let compacted = Some(self.store().compaction_finished());
+        let sizes = self.store().sizes();
+        let due = self.snapshot_log_bytes.max(2 * sizes.live_bytes);
+        // On a full disk, what a compaction removed gives room only once the log is shorter.
+        let due = written.saturating_sub(clock.log_bytes) > due
+            || (self.shared.admission.disk_full() && compacted != clock.compacted);
         let waits = clock.not_before.is_some_and(|until| Instant::now() < until);
-        if clock.writer.is_some() || waits || written.saturating_sub(clock.log_bytes) <= due {
+        if clock.writer.is_some() || waits || !due {
             return;
         }
-        let (store, snapshots, dir) = (self.store(), self.snapshots.clone(), self.data_dir.clone());
+        let (store, snapshots) = (self.store(), self.snapshots.clone());
+        let (dir, wal) = (self.data_dir.clone(), self.wal.clone());
+        // As much is left as the file will take: it must not be what fills the disk.
+        let needed = 2 * (sizes.live_bytes + sizes.history_bytes);
         let write = move || {
-            let has_room = || free_bytes(&dir).is_none_or(|free| free >= limits::LOG_ROOM_BYTES);
-            let prepared = match has_room() {
-                true => snapshots.prepare(&store, &has_room),
+            let go_on = || has_room(&dir, &wal, 0);
+            let prepared = match has_room(&dir, &wal, needed) {
+                true => snapshots.prepare(&store, &go_on),
                 false => Ok(false),
             };
             match prepared {
@@ -177,21 +192,33 @@ impl Housekeeper {
         match std::thread::Builder::new().name("kvd-snapshot".into()).spawn(write) {
             Ok(writer) => {
                 clock.writer = Some(writer);
+                clock.compacted = compacted;
                 clock.log_bytes_before = std::mem::replace(&mut clock.log_bytes, written);
             }
             Err(error) => tracing::warn!(%error, "cannot start the thread that writes snapshots"),
         }
     }
 
+    /// Two snapshot files and some entries more are kept, for a file that turns out to be damaged
+    /// and for members that are late; on a full disk, the newest file has to do.
     fn purge(&self) {
-        if let Some(purgeable) = self.snapshots.purgeable() {
-            let upto = purgeable.index.saturating_sub(limits::LOG_ENTRIES_KEPT);
-            self.purge.send_if_modified(|known| {
-                let further = upto > *known;
-                *known = upto.max(*known);
-                further
-            });
-        }
+        let full = self.shared.admission.disk_full();
+        let upto = match full {
+            true => {
+                self.snapshots.newest(self.store().applied()).map(|newest| newest.applied.index)
+            }
+            false => self
+                .snapshots
+                .purgeable()
+                .map(|older| older.index.saturating_sub(limits::LOG_ENTRIES_KEPT)),
+        };
+        let Some(upto) = upto else { return };
+        self.purge.send_if_modified(|known| {
+            let further = upto > *known;
+            *known = upto.max(*known);
+            // Consensus may not have heard of the newest file yet.
+            further || full
+        });
     }
 }
 
@@ -201,12 +228,20 @@ struct SnapshotClock {
     /// Log bytes written until the last one began, and until the one before that.
     log_bytes: u64,
     log_bytes_before: u64,
+    /// The compaction that was complete when the last one began.
+    compacted: Option<i64>,
     /// Says whether there was room.
     writer: Option<JoinHandle<bool>>,
     not_before: Option<Instant>,
 }
 
-fn free_bytes(dir: &Path) -> Option<u64> {
-    let stat = rustix::fs::statvfs(dir).ok()?;
-    Some(stat.f_bavail * stat.f_frsize)
+/// Whether the disk has room for `bytes` beside what the log needs next. If that cannot be found
+/// out, the disk has to say it.
+fn has_room(dir: &Path, wal: &Wal, bytes: u64) -> bool {
+    let Ok(stat) = rustix::fs::statvfs(dir) else { return true };
+    let log = match wal.room().spare_ready {
+        true => limits::LOG_MARGIN_BYTES,
+        false => wal.segment_bytes() + limits::LOG_MARGIN_BYTES,
+    };
+    stat.f_bavail * stat.f_frsize >= log + bytes
 }

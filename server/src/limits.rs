@@ -46,8 +46,8 @@ pub const H2_CONNECTION_WINDOW: u32 = 2 << 20;
 /// Largest header list a client may send.
 pub const H2_HEADER_LIST_BYTES_MAX: u32 = 64 << 10;
 
-/// Free disk space that is left alone by snapshot files and checkpoints: the log's next segment.
-pub const LOG_ROOM_BYTES: u64 = 16 << 20;
+/// Free disk space that snapshot files and checkpoints leave alone, besides the log's next segment.
+pub const LOG_MARGIN_BYTES: u64 = 2 << 20;
 
 /// How long after a snapshot file that had no room another is tried.
 pub const SNAPSHOT_RETRY_INTERVAL: Duration = Duration::from_secs(5);
