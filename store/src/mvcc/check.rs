@@ -2,7 +2,7 @@
 //!
 //! The order of the checks is etcd's, because a request that is wrong twice gets the first answer.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use proto::etcdserverpb::request_op::Request;
@@ -108,8 +108,7 @@ fn operations(request: &TxnRequest, budget: usize) -> Result<(), Refusal> {
 /// What the operations of a branch put and delete, nested ones included.
 #[derive(Default)]
 struct Changes<'a> {
-    /// Keys, and whether their put needs the version before it.
-    puts: BTreeMap<&'a [u8], bool>,
+    puts: BTreeSet<&'a [u8]>,
     deletes: Vec<(&'a [u8], &'a [u8])>,
 }
 
@@ -128,11 +127,9 @@ impl<'a> Changes<'a> {
             if let Some(Request::RequestTxn(txn)) = &op.request {
                 let (then, or_else) = (Self::of(&txn.success)?, Self::of(&txn.failure)?);
                 let mut puts = then.puts;
-                for (key, needs) in or_else.puts {
-                    *puts.entry(key).or_default() |= needs;
-                }
-                for (key, needs) in puts {
-                    changes.put(key, needs)?;
+                puts.extend(or_else.puts);
+                for key in puts {
+                    changes.put(key)?;
                 }
                 changes.deletes.extend(then.deletes);
                 changes.deletes.extend(or_else.deletes);
@@ -140,21 +137,20 @@ impl<'a> Changes<'a> {
         }
         for op in ops {
             if let Some(Request::RequestPut(put)) = &op.request {
-                changes.put(&put.key, put.ignore_value || put.ignore_lease)?;
+                changes.put(&put.key)?;
             }
         }
         Ok(changes)
     }
 
-    /// A delete without an end does not count in etcd, and what it deletes can be put again. Only
-    /// a put that needs the version just deleted is refused; etcd would crash on it.
-    fn put(&mut self, key: &'a [u8], needs: bool) -> Result<(), Refusal> {
+    /// A delete without an end does not count in etcd: what it deletes can be put again.
+    fn put(&mut self, key: &'a [u8]) -> Result<(), Refusal> {
         let deleted = self.deletes.iter().any(|(start, end)| match *end {
             [] => key == *start,
-            [0] => needs && key >= *start,
+            [0] => false,
             end => key >= *start && key < end,
         });
-        match deleted || self.puts.insert(key, needs).is_some() {
+        match deleted || !self.puts.insert(key) {
             true => Err(Refusal::DuplicateKey),
             false => Ok(()),
         }

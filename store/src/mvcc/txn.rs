@@ -28,7 +28,7 @@ impl Write<'_> {
     ) -> Result<Result<TxnResponse, Refusal>, Fatal> {
         self.release();
         let path = decide(self.store, request, self.before)?;
-        if let Err(refusal) = check(self.state(), &path) {
+        if let Err(refusal) = check(self.state(), &path, &mut Vec::new()) {
             return Ok(Err(refusal));
         }
         let mut response = self.run(&path)?;
@@ -93,18 +93,25 @@ fn holds(store: &Store, compare: &Compare, revision: i64) -> Result<bool, Fatal>
     }
 }
 
-fn check(state: &State, path: &Path<'_>) -> Result<(), Refusal> {
+/// Refuses what could fail half-way. `deleted` gathers where the deletes so far begin that have no
+/// end: a put may follow them that takes over a value which is gone by then. etcd crashes on it.
+fn check<'r>(state: &State, path: &Path<'r>, deleted: &mut Vec<&'r [u8]>) -> Result<(), Refusal> {
     let mut nested = path.nested.iter();
     for op in path.ops {
         match &op.request {
             Some(Request::RequestRange(request)) => {
                 check_range(request, state.revision, state.compacted)?;
             }
-            Some(Request::RequestPut(request)) => check_put(state, request)?,
+            Some(Request::RequestPut(request)) => check_put(state, request, deleted)?,
             Some(Request::RequestTxn(_)) => {
-                check(state, nested.next().expect("a path was decided for each"))?;
+                check(state, nested.next().expect("a path was decided for each"), deleted)?;
             }
-            Some(Request::RequestDeleteRange(_)) | None => {}
+            Some(Request::RequestDeleteRange(request)) => {
+                if request.range_end == [0] {
+                    deleted.push(&request.key);
+                }
+            }
+            None => {}
         }
     }
     Ok(())
@@ -125,8 +132,12 @@ pub(super) fn check_range(
     Ok(())
 }
 
-fn check_put(state: &State, request: &PutRequest) -> Result<(), Refusal> {
-    let live = || state.index.find(&request.key).is_some_and(|slot| slot.is_live());
+fn check_put(state: &State, request: &PutRequest, deleted: &[&[u8]]) -> Result<(), Refusal> {
+    let key = &request.key[..];
+    let live = || {
+        state.index.find(key).is_some_and(|slot| slot.is_live())
+            && !deleted.iter().any(|start| key >= *start)
+    };
     if (request.ignore_value || request.ignore_lease) && !live() {
         return Err(Refusal::KeyNotFound);
     }
