@@ -55,8 +55,13 @@ fn filter(level: LogLevel) -> Targets {
             (LevelFilter::ERROR, LevelFilter::ERROR)
         }
     };
+    // Consensus warns of what is routine, such as an answer that came too late to count.
+    let consensus = match level {
+        LogLevel::Debug => LevelFilter::INFO,
+        _ => LevelFilter::ERROR,
+    };
     let targets = OWN_TARGETS.iter().map(|target| (*target, own));
-    Targets::new().with_default(libraries).with_targets(targets)
+    Targets::new().with_default(libraries).with_targets(targets).with_target("openraft", consensus)
 }
 
 /// All places a line goes to. A line is one write to each, so that lines never mix.

@@ -147,13 +147,13 @@ impl Member {
         let parts = self.start(config, &hub, errands, raft_stopping)?;
 
         let mut threads = Vec::new();
-        let mut dealers = Vec::new();
+        let mut dealers = Dealers { deal: Vec::new(), stop: clients_stopping.clone() };
         let mut first = None;
         let (tell_published, published) = oneshot::channel();
         let mut tell_published = Some(tell_published);
         for inbox in parts.inboxes {
             let (deal, dealt) = mpsc::unbounded_channel();
-            dealers.push(deal);
+            dealers.deal.push(deal);
             let front = Front {
                 identity: self.identity,
                 shared: parts.shared.clone(),
@@ -179,23 +179,8 @@ impl Member {
         let runtime = runtime()?;
         let stopped = runtime.block_on(async {
             let serving = tokio::spawn(front.run(inbox));
-            let (deal, dealt) = mpsc::unbounded_channel();
-            accept_all(listeners.peer_listeners, &[deal], &clients_stopping)?;
-            tokio::spawn(serve::serve(
-                dealt,
-                PeerPages { version: config.server_version.clone(), current: self.current.clone() },
-                connection_options(config),
-                clients_stopping.clone(),
-            ));
-            let reason = tokio::select! {
-                biased;
-                reason = wait_for_signal() => reason?,
-                () = ready(config, published) => {
-                    accept_all(listeners.client_listeners, &dealers, &clients_stopping)?;
-                    announce(config, started);
-                    wait_for_signal().await?
-                }
-            };
+            let reason = self.accept(config, listeners, &dealers, published, started);
+            let reason = reason.await?;
             tracing::info!("{reason}: stopping");
             stop_clients.send_replace(true);
             serving.await.context("serving clients")
@@ -211,6 +196,35 @@ impl Member {
         stopped?;
         tracing::info!("stopped");
         Ok(())
+    }
+
+    /// Takes connections until a signal tells to stop. Clients wait until the member is ready.
+    async fn accept(
+        &self,
+        config: &Config,
+        listeners: Listeners,
+        dealers: &Dealers,
+        published: oneshot::Receiver<()>,
+        started: Instant,
+    ) -> anyhow::Result<&'static str> {
+        let (deal, dealt) = mpsc::unbounded_channel();
+        let peers = Dealers { deal: vec![deal], stop: dealers.stop.clone() };
+        peers.accept_all(listeners.peer_listeners)?;
+        tokio::spawn(serve::serve(
+            dealt,
+            PeerPages { version: config.server_version.clone(), current: self.current.clone() },
+            connection_options(config),
+            dealers.stop.clone(),
+        ));
+        let mut told = std::pin::pin!(wait_for_signal());
+        tokio::select! {
+            biased;
+            reason = &mut told => return Ok(reason?),
+            () = ready(config, published) => {}
+        }
+        dealers.accept_all(listeners.client_listeners)?;
+        announce(config, started);
+        Ok(told.await?)
     }
 
     /// Starts consensus and the housekeeper.
@@ -370,16 +384,20 @@ impl Front {
     }
 }
 
-fn accept_all(
-    listeners: Vec<StdListener>,
-    dealers: &[mpsc::UnboundedSender<std::net::TcpStream>],
-    stop: &watch::Receiver<bool>,
-) -> std::io::Result<()> {
-    for listener in listeners {
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        tokio::spawn(serve::accept(listener, dealers.to_vec(), stop.clone()));
+/// Hands connections out in turn, one to each runtime.
+struct Dealers {
+    deal: Vec<mpsc::UnboundedSender<std::net::TcpStream>>,
+    stop: watch::Receiver<bool>,
+}
+
+impl Dealers {
+    fn accept_all(&self, listeners: Vec<StdListener>) -> std::io::Result<()> {
+        for listener in listeners {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            tokio::spawn(serve::accept(listener, self.deal.clone(), self.stop.clone()));
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn connection_options(config: &Config) -> ConnectionOptions {

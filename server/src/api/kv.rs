@@ -151,11 +151,12 @@ impl kv_server::Kv for Kv {
         request: Request<CompactionRequest>,
     ) -> Result<Response<CompactionResponse>, Status> {
         let compaction = request.into_inner();
-        let answer = self.propose(Op::Compaction(compaction)).await?;
-        let Answer::Compaction(mut response) = answer else { mismatch() };
-        if compaction.physical {
+        let answer = self.propose(Op::Compaction(compaction)).await;
+        // Also when it was refused because another one came first, as in etcd.
+        if compaction.physical && compaction.revision <= self.replica.store().compacted() {
             self.replica.wait_compacted(compaction.revision).await.map_err(status::unavailable)?;
         }
+        let Answer::Compaction(mut response) = answer? else { mismatch() };
         self.identity.complete(&self.replica, &mut response.header);
         Ok(Response::new(response))
     }

@@ -106,12 +106,10 @@ fn check<'r>(state: &State, path: &Path<'r>, deleted: &mut Vec<&'r [u8]>) -> Res
             Some(Request::RequestTxn(_)) => {
                 check(state, nested.next().expect("a path was decided for each"), deleted)?;
             }
-            Some(Request::RequestDeleteRange(request)) => {
-                if request.range_end == [0] {
-                    deleted.push(&request.key);
-                }
+            Some(Request::RequestDeleteRange(request)) if request.range_end == [0] => {
+                deleted.push(&request.key);
             }
-            None => {}
+            Some(Request::RequestDeleteRange(_)) | None => {}
         }
     }
     Ok(())
