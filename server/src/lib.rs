@@ -27,6 +27,7 @@ pub mod limits;
 pub mod logging;
 
 mod api;
+mod gather;
 mod housekeeper;
 mod http_pages;
 mod publish;

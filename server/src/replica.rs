@@ -59,9 +59,15 @@ impl Waiter {
 
 type Pending = Vec<(oneshot::Sender<Answer>, Outcome)>;
 
+/// What travels to a runtime as one message, because waking its thread costs more than the rest.
+enum Delivery {
+    Answers(Pending),
+    Reads(Vec<oneshot::Sender<Result<(), Unavailable>>>, Result<(), Unavailable>),
+}
+
 struct Outbox {
     pending: Mutex<Pending>,
-    deliver: mpsc::UnboundedSender<Pending>,
+    deliver: mpsc::UnboundedSender<Delivery>,
 }
 
 /// Answers on their way back, one box a gRPC runtime.
@@ -72,7 +78,7 @@ pub struct Outboxes {
 /// The end of an outbox on its runtime.
 pub struct Inbox {
     runtime: usize,
-    answers: mpsc::UnboundedReceiver<Pending>,
+    answers: mpsc::UnboundedReceiver<Delivery>,
 }
 
 impl Outboxes {
@@ -93,9 +99,29 @@ impl Outboxes {
             let pending = std::mem::take(&mut *lock(&outbox.pending));
             if !pending.is_empty() {
                 // Its runtime is gone only when the process stops.
-                let _ = outbox.deliver.send(pending);
+                let _ = outbox.deliver.send(Delivery::Answers(pending));
             }
         }
+    }
+}
+
+/// Reads of one turn that wait to be linearizable.
+#[derive(Default)]
+pub struct Reads {
+    runtime: usize,
+    waiting: Vec<oneshot::Sender<Result<(), Unavailable>>>,
+}
+
+impl Reads {
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Sends them all the same answer.
+    pub fn answer(self, outboxes: &Outboxes, result: Result<(), Unavailable>) {
+        let Self { runtime, waiting } = self;
+        // Its runtime is gone only when the process stops.
+        let _ = outboxes.boxes[runtime].deliver.send(Delivery::Reads(waiting, result));
     }
 }
 
@@ -137,7 +163,7 @@ impl Current {
 #[derive(Default)]
 pub struct Requests {
     pub proposals: Vec<(Proposal, Waiter)>,
-    pub reads: Vec<oneshot::Sender<Result<(), Unavailable>>>,
+    pub reads: Reads,
 }
 
 /// Where consensus stands, as this member sees it.
@@ -261,7 +287,7 @@ impl Replica {
     /// when this was called is applied here.
     pub async fn read_barrier(&self) -> Result<(), Unavailable> {
         let (answer, answered) = oneshot::channel();
-        self.turn.add(|requests| requests.reads.push(answer));
+        self.turn.add(|requests| requests.reads.waiting.push(answer));
         match tokio::time::timeout(self.shared.options.timeout, answered).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(Unavailable::Stopped),
@@ -325,7 +351,8 @@ impl Turn {
 async fn send_turns(turn: Arc<Turn>, to_raft: mpsc::UnboundedSender<Requests>) {
     loop {
         turn.gathered.notified().await;
-        let requests = std::mem::take(&mut *lock(&turn.requests));
+        let mut requests = std::mem::take(&mut *lock(&turn.requests));
+        requests.reads.runtime = turn.runtime;
         if to_raft.send(requests).is_err() {
             return;
         }
@@ -333,11 +360,20 @@ async fn send_turns(turn: Arc<Turn>, to_raft: mpsc::UnboundedSender<Requests>) {
 }
 
 /// Wakes the waiters of this runtime.
-async fn deliver(mut answers: mpsc::UnboundedReceiver<Pending>) {
-    while let Some(group) = answers.recv().await {
-        for (waiter, outcome) in group {
-            // A receiver that is gone stopped waiting.
-            let _ = waiter.send(Ok(outcome));
+async fn deliver(mut deliveries: mpsc::UnboundedReceiver<Delivery>) {
+    // A receiver that is gone stopped waiting.
+    while let Some(delivery) = deliveries.recv().await {
+        match delivery {
+            Delivery::Answers(answers) => {
+                for (waiter, outcome) in answers {
+                    let _ = waiter.send(Ok(outcome));
+                }
+            }
+            Delivery::Reads(waiting, result) => {
+                for waiter in waiting {
+                    let _ = waiter.send(result);
+                }
+            }
         }
     }
 }

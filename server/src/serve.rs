@@ -26,7 +26,7 @@ use tonic::{Code, Status};
 use crate::api::watch::WatchService;
 use crate::api::{Cluster, Kv, Maintenance, status};
 use crate::replica::{Replica, Unavailable};
-use crate::{http_pages, limits};
+use crate::{gather, http_pages, limits};
 
 /// The services of one runtime. Cloning shares them.
 #[derive(Clone)]
@@ -213,12 +213,13 @@ async fn connection<S: Serve>(
         Err(error) => return log_end(peer, &error),
     };
     let builder = builder(&options);
+    let (stream, gathered) = gather::gather(stream);
     let mut served = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), services));
     let result = tokio::select! {
-        result = served.as_mut() => result,
+        result = gathered.written(served.as_mut()) => result,
         () = stopped(&mut stop) => {
             served.as_mut().graceful_shutdown();
-            served.await
+            gathered.written(served).await
         }
     };
     if let Err(error) = result {

@@ -252,7 +252,7 @@ impl Member {
             current: self.current.clone(),
             admission: Admission::default(),
             standing,
-            outboxes,
+            outboxes: outboxes.clone(),
             options: ReplicaOptions {
                 request_bytes_max: config.max_request_bytes,
                 recent_bytes_max: config.recent_bytes_max,
@@ -272,6 +272,7 @@ impl Member {
             machine,
             current: self.current.clone(),
             requests,
+            outboxes,
             standing: standing_sender,
             purge,
             snapshot_requests,

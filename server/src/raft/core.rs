@@ -16,7 +16,7 @@ use super::machine::Machine;
 use super::network::Peers;
 use super::types::{Node, Reply, Types};
 use crate::limits;
-use crate::replica::{Current, Requests, Standing, Unavailable, Waiter};
+use crate::replica::{Current, Outboxes, Requests, Standing, Unavailable, Waiter};
 
 type Core = Raft<Types, Machine>;
 
@@ -32,6 +32,7 @@ pub struct Start {
     pub machine: Machine,
     pub current: Arc<Current>,
     pub requests: mpsc::UnboundedReceiver<Requests>,
+    pub outboxes: Arc<Outboxes>,
     pub standing: watch::Sender<Standing>,
     /// The log index up to which a snapshot file makes the log dispensable.
     pub purge: watch::Receiver<u64>,
@@ -55,7 +56,7 @@ pub async fn start(start: Start, mut stop: watch::Receiver<bool>) -> anyhow::Res
     loop {
         tokio::select! {
             biased;
-            Some(turn) = requests.recv() => serve(&raft, &current, turn).await?,
+            Some(turn) = requests.recv() => serve(&raft, &current, &start.outboxes, turn).await?,
             changed = roles.changed() => {
                 changed.context("consensus stopped")?;
                 let role = roles.borrow_watched();
@@ -117,19 +118,21 @@ async fn bootstrap(
     Ok(())
 }
 
-async fn serve(raft: &Core, current: &Arc<Current>, turn: Requests) -> anyhow::Result<()> {
+async fn serve(
+    raft: &Core,
+    current: &Arc<Current>,
+    outboxes: &Arc<Outboxes>,
+    turn: Requests,
+) -> anyhow::Result<()> {
     for (proposal, waiter) in turn.proposals {
         raft.client_write_ff(proposal, Some(Reply::new(waiter, deliver))).await?;
     }
     if !turn.reads.is_empty() {
         // One round confirms leadership for all reads of this turn.
-        let (raft, current) = (raft.clone(), current.clone());
+        let (raft, current, outboxes) = (raft.clone(), current.clone(), outboxes.clone());
         tokio::spawn(async move {
             let result = read_index(&raft, &current).await;
-            for read in turn.reads {
-                // A receiver that is gone stopped waiting.
-                let _ = read.send(result);
-            }
+            turn.reads.answer(&outboxes, result);
         });
     }
     Ok(())

@@ -116,7 +116,7 @@ impl StoreBuilder<Types, AnyStart, Machine, Guard> for Builder {
 
 fn open() -> Result<(Guard, AnyStart, Machine), io::Error> {
     let folder = tempfile::tempdir()?;
-    let data_dir = DataDir::open(&folder.path().join("data")).map_err(io::Error::other)?;
+    let data_dir = DataDir::open(folder.path().join("data")).map_err(io::Error::other)?;
     let fatal = |fatal: store::Fatal| panic!("{fatal}");
     let (wal, recovered) = Wal::open(Arc::new(RealDisk), &data_dir.wal(), WalOptions::new(fatal))
         .map_err(io::Error::other)?;
