@@ -27,6 +27,7 @@ pub mod limits;
 pub mod logging;
 
 mod api;
+mod authority;
 mod gather;
 mod housekeeper;
 mod http_pages;

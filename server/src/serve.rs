@@ -25,6 +25,7 @@ use tonic::{Code, Status};
 
 use crate::api::watch::WatchService;
 use crate::api::{Cluster, Kv, Maintenance, status};
+use crate::authority::PlainAuthority;
 use crate::replica::{Replica, Unavailable};
 use crate::{gather, http_pages, limits};
 
@@ -214,7 +215,8 @@ async fn connection<S: Serve>(
     };
     let builder = builder(&options);
     let (stream, gathered) = gather::gather(stream);
-    let mut served = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), services));
+    let stream = TokioIo::new(PlainAuthority::new(stream));
+    let mut served = std::pin::pin!(builder.serve_connection(stream, services));
     let result = tokio::select! {
         result = gathered.written(served.as_mut()) => result,
         () = stopped(&mut stop) => {

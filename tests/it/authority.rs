@@ -1,0 +1,193 @@
+//! Clients that name a URL where HTTP/2 wants a host are served: grpc-go never looks at it, and
+//! etcdctl 3.4 does so for `endpoint status` and `endpoint hashkv`.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use harness::{Node, Target, etcd_is_required};
+use prost::Message as _;
+use proto::etcdserverpb::StatusResponse;
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const GOAWAY: u8 = 7;
+
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// Debian's etcdctl, the oldest one that is still around.
+const ETCDCTL: &str = "/usr/bin/etcdctl";
+
+fn node() -> Node {
+    let target = Target::from_env().unwrap();
+    Node::start_one(target).unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// A header literal whose name is in the table; `kind` is 0x40 to remember it, 0 not to.
+fn field(kind: u8, name: u8, value: &str) -> Vec<u8> {
+    let length = u8::try_from(value.len()).unwrap();
+    [&[kind | name, length], value.as_bytes()].concat()
+}
+
+/// A request with an empty message: POST, http, the path, what is given, and `te: trailers`, which
+/// is a new name.
+fn request(stream: u32, authority: &[u8], content_type: &[u8]) -> Vec<u8> {
+    let path = field(0, 4, "/etcdserverpb.Maintenance/Status");
+    let fields = [b"\x83\x86", &path[..], authority, content_type, b"\x00\x02te\x08trailers"];
+    let headers = frame(HEADERS, END_HEADERS, stream, &fields.concat());
+    [headers, frame(DATA, END_STREAM, stream, &[0; 5])].concat()
+}
+
+/// Reads up to the answer on this stream.
+fn answer(connection: &mut TcpStream, stream: u32) -> StatusResponse {
+    loop {
+        let mut header = [0; 9];
+        connection.read_exact(&mut header).unwrap();
+        let [a, b, c, kind, _, id @ ..] = header;
+        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+        connection.read_exact(&mut payload).unwrap();
+        assert!(kind != RST_STREAM && kind != GOAWAY, "frame {kind}: {payload:?}");
+        if kind == DATA && u32::from_be_bytes(id) == stream {
+            return StatusResponse::decode(&payload[5..]).unwrap();
+        }
+    }
+}
+
+fn connect(node: &Node) -> TcpStream {
+    let connection = TcpStream::connect(("127.0.0.1", node.options().client_port)).unwrap();
+    connection.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    (&connection).write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).unwrap();
+    connection
+}
+
+#[test]
+fn a_url_as_authority_is_served() {
+    let node = node();
+    let mut connection = connect(&node);
+    // The content type is 31 in the table.
+    let first = request(1, &field(0x40, 1, &node.endpoint()), b"\x5f\x10application/grpc");
+    // Both are remembered: 62 is the newest, the content type; 63 the authority.
+    let second = request(3, &[0x80 | 63], &[0x80 | 62]);
+    // And once more not to be remembered, byte by byte.
+    let third = request(5, &field(0, 1, &node.endpoint()), &[0x80 | 62]);
+    connection.write_all(&first).unwrap();
+    let status = answer(&mut connection, 1);
+    assert_ne!(status.leader, 0);
+    connection.write_all(&second).unwrap();
+    assert_eq!(answer(&mut connection, 3).version, status.version);
+    connection.set_nodelay(true).unwrap();
+    for byte in third {
+        connection.write_all(&[byte]).unwrap();
+    }
+    assert_eq!(answer(&mut connection, 5).version, status.version);
+}
+
+/// Whether there is an etcdctl to run; without one the test is passed over, unless it must run.
+fn has_etcdctl() -> bool {
+    let has = Path::new(ETCDCTL).exists();
+    assert!(has || !etcd_is_required(), "no {ETCDCTL}, and KVD_REQUIRE_ETCD is set");
+    has
+}
+
+fn etcdctl(node: &Node, words: &[&str]) -> Command {
+    let mut command = Command::new(ETCDCTL);
+    command.env("ETCDCTL_API", "3").args(["--endpoints", &node.endpoint()]).args(words);
+    command
+}
+
+/// Runs a command that must succeed, and returns its output.
+fn run(node: &Node, words: &[&str], input: &str) -> String {
+    let mut command = etcdctl(node, words);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{words:?}: {}\n{errors}", output.status);
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn check(node: &Node, words: &str, expected: &str) {
+    let words: Vec<&str> = words.split(' ').collect();
+    assert_eq!(run(node, &words, ""), expected, "{words:?}");
+}
+
+/// The first lines of a watch.
+fn watched(node: &Node, words: &[&str], count: usize) -> Vec<String> {
+    let mut child = etcdctl(node, words).stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (sender, receiver) = mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        // The test may have enough, and the process is killed in the middle of a line then.
+        for line in lines.map_while(Result::ok) {
+            let _ = sender.send(line);
+        }
+    });
+    let next = |_| receiver.recv_timeout(Duration::from_secs(10)).unwrap_or_default();
+    let seen = (0..count).map(next).collect();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    reader.join().unwrap();
+    seen
+}
+
+#[test]
+fn etcdctl_of_debian_reads_and_writes() {
+    if !has_etcdctl() {
+        return;
+    }
+    let node = node();
+    check(&node, "put a 1", "OK\n");
+    check(&node, "put a 2 --prev-kv", "OK\na\n1\n");
+    check(&node, "get a", "a\n2\n");
+    check(&node, "get a --rev 2 --print-value-only", "1\n");
+    let txn = "value(\"a\") = \"2\"\n\nput b 3\nget a\n\ndel a\n\n";
+    assert_eq!(run(&node, &["txn"], txn), "SUCCESS\n\nOK\n\na\n2\n");
+    check(&node, "del a --prev-kv", "1\na\n2\n");
+    let seen = watched(&node, &["watch", "--prefix", "", "--rev", "3"], 9);
+    assert_eq!(seen, ["PUT", "a", "2", "PUT", "b", "3", "DELETE", "a", ""]);
+    check(&node, "compaction 4", "compacted revision 4\n");
+    let refused = etcdctl(&node, &["get", "a", "--rev", "3"]).output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("mvcc: required revision has been compacted"), "{said}");
+}
+
+#[test]
+fn etcdctl_of_debian_looks_after_the_member() {
+    if !has_etcdctl() {
+        return;
+    }
+    let node = node();
+    check(&node, "put a 1", "OK\n");
+    let file = node.dir().join("saved").display().to_string();
+    for format in ["simple", "json", "fields", "table", "protobuf"] {
+        for words in ["endpoint status", "endpoint hashkv", "endpoint health", "member list"] {
+            // etcdctl itself has no protobuf for the first three.
+            if format != "protobuf" || words == "member list" {
+                let words: Vec<&str> = words.split(' ').chain(["-w", format]).collect();
+                run(&node, &words, "");
+            }
+        }
+    }
+    for words in ["status", "hashkv"] {
+        let said = run(&node, &["endpoint", words], "");
+        assert!(said.starts_with(&format!("{}, ", node.endpoint())), "{said}");
+    }
+    run(&node, &["snapshot", "save", &file], "");
+    // Hash, revision, keys and size.
+    let figures = run(&node, &["snapshot", "status", &file], "");
+    assert_eq!(figures.split(", ").nth(1), Some("2"), "{figures}");
+}
