@@ -81,7 +81,7 @@ pub(crate) struct Run {
     /// Watchers of every put, each with a stream of its own; for watch
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     watchers: u32,
-    /// What keys start with [default: /registry/<workload>/]; mixed has its own
+    /// What keys start with [default: /registry/ and the workload]; mixed has its own
     #[arg(long)]
     prefix: Option<String>,
     /// The keys to read are there already

@@ -162,7 +162,7 @@ impl Housekeeper {
         let written = self.wal.bytes_written();
         let compacted = Some(self.store().compaction_finished());
         let sizes = self.store().sizes();
-        let due = self.snapshot_log_bytes.max(2 * sizes.live_bytes);
+        let due = self.snapshot_log_bytes.max(2 * (sizes.live_bytes + sizes.history_bytes));
         // On a full disk, what a compaction removed gives room only once the log is shorter.
         let due = written.saturating_sub(clock.log_bytes) > due
             || (self.shared.admission.disk_full() && compacted != clock.compacted);

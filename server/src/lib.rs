@@ -16,7 +16,7 @@
 //! 10 api/kv.rs          put        header, response
 //! ```
 //! A linearizable range takes steps 1 and 2 (`read_barrier`), then reads the store where it is.
-//! Rows leave memory for the engine in checkpoints ([`housekeeper`]), which no put waits for.
+//! Rows leave memory for the engine in checkpoints (`housekeeper.rs`), which no put waits for.
 
 // The modules are private so that the compiler finds what nothing uses; `pub` in them means the
 // crate.

@@ -67,7 +67,7 @@ impl Member {
             for n in 0..60 {
                 member.put(&store, &format!("key/{:02}", n % 25), round * 60 + n);
             }
-            let range = (b"key/1".to_vec().into(), b"key/12".to_vec().into());
+            let range = (b"key/1".to_vec(), b"key/12".to_vec());
             let (key, range_end) = range;
             let delete = DeleteRangeRequest { key, range_end, prev_kv: false };
             member.apply(&store, Op::DeleteRange(delete));
@@ -111,7 +111,7 @@ impl Member {
     }
 
     fn put(&mut self, store: &Store, key: &str, n: usize) {
-        let value = vec![n as u8; n * 97 % 9000].into();
+        let value = vec![n as u8; n * 97 % 9000];
         let key = key.to_owned().into();
         self.apply(store, Op::Put(PutRequest { key, value, ..PutRequest::default() }));
     }

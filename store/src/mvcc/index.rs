@@ -252,8 +252,8 @@ impl Index {
     pub(super) fn heap_bytes(&self) -> usize {
         // A node of the map is about two thirds full.
         let entry = (size_of::<Box<[u8]>>() + size_of::<Leaf>()) * 3 / 2;
-        let leaf = |(key, leaf): (&Box<[u8]>, &Leaf)| key.len() + leaf.heap_bytes() + entry;
-        self.leaves.iter().map(leaf).sum()
+        let bytes = self.leaves.iter().map(|(key, leaf)| key.len() + leaf.heap_bytes() + entry);
+        bytes.sum()
     }
 }
 

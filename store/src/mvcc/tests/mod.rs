@@ -25,7 +25,7 @@ use crate::{LogId, ReadError, Refusal};
 pub(super) struct Harness {
     pub(super) engine: MemoryEngine,
     pub(super) store: Arc<Store>,
-    pub(super) model: Model,
+    model: Model,
     pub(super) log: Vec<Command>,
     /// Events by main revision, as they were published.
     pub(super) published: Vec<Arc<RevisionEvents>>,
