@@ -38,7 +38,7 @@ pub fn list(dir: &Path) -> Result<Vec<(LogId, PathBuf)>, Fatal> {
 /// Removes all but the newest two files and returns where the log may be purged up to.
 ///
 /// That is the older of the two, so that the loss of one file is survived; and nothing is purged
-/// before there are two. Call it only after the newest file was verified, as [`super::save`] does.
+/// before there are two. Call it only after the newest file was verified, as [`super::save()`] does.
 pub fn prune(dir: &Path) -> Result<Option<LogId>, Fatal> {
     let files = list(dir)?;
     for (_, path) in files.iter().skip(KEPT_FILES) {
