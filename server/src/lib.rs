@@ -28,6 +28,7 @@ pub mod logging;
 
 mod api;
 mod authority;
+mod front;
 mod gather;
 mod housekeeper;
 mod http_pages;

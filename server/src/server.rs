@@ -7,32 +7,25 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
-use proto::etcdserverpb::cluster_server::ClusterServer;
-use proto::etcdserverpb::kv_server::KvServer;
-use proto::etcdserverpb::maintenance_server::MaintenanceServer;
-use proto::etcdserverpb::watch_server::WatchServer;
-use proto::internal::MemberAttributes;
 use store::boot::{self, Places};
 use store::datadir::DataDir;
 use store::mvcc::StoreOptions;
 use store::wal::{Wal, WalOptions};
-use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::api::maintenance::Disk;
-use crate::api::watch::WatchService;
-use crate::api::{Cluster, Identity, Kv, Maintenance};
+use crate::api::Identity;
 use crate::config::{Config, Url};
+use crate::front::{Front, MemberDisk, connection_options, runtime};
 use crate::housekeeper::{Errands, Housekeeper, Poke};
-use crate::http_pages::{Pages, PeerPages};
+use crate::http_pages::PeerPages;
 use crate::raft::{self, types};
 use crate::replica::{
-    Admission, Current, Inbox, Outboxes, Replica, ReplicaOptions, Requests, Shared, Standing,
+    Admission, Current, Inbox, Outboxes, ReplicaOptions, Requests, Shared, Standing,
 };
-use crate::serve::{self, ConnectionOptions, Services};
+use crate::serve;
 use crate::snapshots::Snapshots;
 use crate::watch::Hub;
-use crate::{limits, publish, stop};
+use crate::{limits, stop};
 
 /// Runs a member until it is told to stop. Every error names what failed and is safe to exit on.
 pub fn run(config: Config) -> anyhow::Result<()> {
@@ -310,81 +303,6 @@ struct Parts {
     keeper: JoinHandle<()>,
 }
 
-/// One runtime that serves clients.
-struct Front {
-    identity: Identity,
-    shared: Arc<Shared>,
-    hub: Arc<Hub>,
-    poke: Poke,
-    compacted: watch::Receiver<i64>,
-    disk: Arc<MemberDisk>,
-    snapshots: Arc<Snapshots>,
-    config: Config,
-    connections: mpsc::UnboundedReceiver<std::net::TcpStream>,
-    /// The one runtime that tells the cluster who this member is; hears when that is done.
-    publish: Option<oneshot::Sender<()>>,
-    stop: watch::Receiver<bool>,
-}
-
-impl Front {
-    fn spawn(self, inbox: Inbox) -> std::io::Result<JoinHandle<()>> {
-        std::thread::Builder::new().name("kvd-grpc".into()).spawn(move || match runtime() {
-            Ok(runtime) => runtime.block_on(self.run(inbox)),
-            Err(error) => stop::because(&format!("starting a runtime: {error}")),
-        })
-    }
-
-    async fn run(self, inbox: Inbox) {
-        let Self { identity, config, .. } = self;
-        let replica = Replica::new(self.shared, inbox, self.poke, self.compacted);
-        if let Some(done) = self.publish {
-            let attributes = MemberAttributes {
-                id: identity.member_id,
-                name: config.name.clone(),
-                client_urls: config.advertise_client_urls.iter().map(Url::to_string).collect(),
-            };
-            let replica = replica.clone();
-            tokio::spawn(async move {
-                publish::publish(replica, attributes).await;
-                // Nobody waits any more when it took too long.
-                let _ = done.send(());
-            });
-        }
-        let message_bytes_max = config.max_request_bytes + limits::REQUEST_OVERHEAD_BYTES;
-        let kv = Kv::new(replica.clone(), identity, config.max_txn_ops, config.max_request_bytes);
-        let quota = config.quota_backend_bytes.map_or(0, |bytes| bytes as i64);
-        let maintenance = Maintenance::new(
-            replica.clone(),
-            identity,
-            self.disk,
-            self.snapshots,
-            config.server_version.clone(),
-            quota,
-        );
-        let header = {
-            let replica = replica.clone();
-            Arc::new(move |revision| identity.header(&replica, revision))
-        };
-        let watch = WatchService::new(&self.hub, header, config.max_request_bytes);
-        let services = Services {
-            kv: KvServer::new(kv)
-                .max_decoding_message_size(message_bytes_max)
-                .max_encoding_message_size(usize::MAX),
-            watch: WatchServer::new(watch)
-                .max_decoding_message_size(message_bytes_max)
-                .max_encoding_message_size(usize::MAX),
-            cluster: ClusterServer::new(Cluster::new(replica.clone(), identity))
-                .max_decoding_message_size(message_bytes_max),
-            maintenance: MaintenanceServer::new(maintenance)
-                .max_decoding_message_size(message_bytes_max),
-            replica,
-            pages: Arc::new(Pages { version: config.server_version.clone() }),
-        };
-        let options = connection_options(&config);
-        serve::serve(self.connections, services, options, self.stop).await;
-    }
-}
-
 /// Hands connections out in turn, one to each runtime.
 struct Dealers {
     deal: Vec<mpsc::UnboundedSender<std::net::TcpStream>>,
@@ -401,14 +319,6 @@ impl Dealers {
     }
 }
 
-fn connection_options(config: &Config) -> ConnectionOptions {
-    ConnectionOptions {
-        concurrent_streams_max: config.max_concurrent_streams,
-        keepalive_interval: config.grpc_keepalive_interval,
-        keepalive_timeout: config.grpc_keepalive_timeout,
-    }
-}
-
 fn watch_limits(config: &Config) -> crate::watch::Limits {
     crate::watch::Limits {
         progress_interval: config.watch_progress_notify_interval,
@@ -416,30 +326,6 @@ fn watch_limits(config: &Config) -> crate::watch::Limits {
     }
 }
 
-/// Bytes of a file, or of the files in a folder.
-fn folder_bytes(path: &std::path::Path) -> u64 {
-    match std::fs::read_dir(path) {
-        Ok(files) => files.flatten().map(|file| folder_bytes(&file.path())).sum(),
-        Err(_) => std::fs::metadata(path).map_or(0, |file| file.len()),
-    }
-}
-
-struct MemberDisk {
-    data_dir: Arc<DataDir>,
-    wal: Wal,
-}
-
-impl Disk for MemberDisk {
-    fn physical_bytes(&self) -> u64 {
-        folder_bytes(&self.data_dir.db()) + self.wal.retained_bytes()
-    }
-
-    fn last_index(&self) -> u64 {
-        self.wal.last().map_or(0, |id| id.index)
-    }
-}
-
-/// One line that says the member serves, on which URLs, and how long that took.
 /// Clients are served once the member has made itself known, or waits for a leader too long.
 async fn ready(config: &Config, published: oneshot::Receiver<()>) {
     if tokio::time::timeout(limits::READY_TIMEOUT, published).await.is_err() {
@@ -450,6 +336,7 @@ async fn ready(config: &Config, published: oneshot::Receiver<()>) {
     }
 }
 
+/// One line that says the member serves, on which URLs, and how long that took.
 fn announce(config: &Config, started: Instant) {
     let urls = |urls: &[Url]| urls.iter().map(|url| url.to_string()).collect::<Vec<_>>().join(",");
     tracing::info!(
@@ -460,10 +347,6 @@ fn announce(config: &Config, started: Instant) {
         took_ms = started.elapsed().as_millis() as u64,
         "ready to serve client requests"
     );
-}
-
-fn runtime() -> std::io::Result<Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 async fn wait_for_signal() -> std::io::Result<&'static str> {

@@ -1,0 +1,138 @@
+//! The clients' side of a member: runtimes of one thread each, with all services on each.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use proto::etcdserverpb::cluster_server::ClusterServer;
+use proto::etcdserverpb::kv_server::KvServer;
+use proto::etcdserverpb::maintenance_server::MaintenanceServer;
+use proto::etcdserverpb::watch_server::WatchServer;
+use proto::internal::MemberAttributes;
+use store::datadir::DataDir;
+use store::wal::Wal;
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::api::maintenance::Disk;
+use crate::api::watch::WatchService;
+use crate::api::{Cluster, Identity, Kv, Maintenance};
+use crate::config::{Config, Url};
+use crate::housekeeper::Poke;
+use crate::http_pages::Pages;
+use crate::replica::{Inbox, Replica, Shared};
+use crate::serve::{self, ConnectionOptions, Services};
+use crate::snapshots::Snapshots;
+use crate::watch::Hub;
+use crate::{limits, publish, stop};
+
+/// One runtime that serves clients.
+pub struct Front {
+    pub identity: Identity,
+    pub shared: Arc<Shared>,
+    pub hub: Arc<Hub>,
+    pub poke: Poke,
+    pub compacted: watch::Receiver<i64>,
+    pub disk: Arc<MemberDisk>,
+    pub snapshots: Arc<Snapshots>,
+    pub config: Config,
+    pub connections: mpsc::UnboundedReceiver<std::net::TcpStream>,
+    /// The one runtime that tells the cluster who this member is; hears when that is done.
+    pub publish: Option<oneshot::Sender<()>>,
+    pub stop: watch::Receiver<bool>,
+}
+
+impl Front {
+    pub fn spawn(self, inbox: Inbox) -> std::io::Result<JoinHandle<()>> {
+        std::thread::Builder::new().name("kvd-grpc".into()).spawn(move || match runtime() {
+            Ok(runtime) => runtime.block_on(self.run(inbox)),
+            Err(error) => stop::because(&format!("starting a runtime: {error}")),
+        })
+    }
+
+    pub async fn run(self, inbox: Inbox) {
+        let Self { identity, config, .. } = self;
+        let replica = Replica::new(self.shared, inbox, self.poke, self.compacted);
+        if let Some(done) = self.publish {
+            let attributes = MemberAttributes {
+                id: identity.member_id,
+                name: config.name.clone(),
+                client_urls: config.advertise_client_urls.iter().map(Url::to_string).collect(),
+            };
+            let replica = replica.clone();
+            tokio::spawn(async move {
+                publish::publish(replica, attributes).await;
+                // Nobody waits any more when it took too long.
+                let _ = done.send(());
+            });
+        }
+        let message_bytes_max = config.max_request_bytes + limits::REQUEST_OVERHEAD_BYTES;
+        let kv = Kv::new(replica.clone(), identity, config.max_txn_ops, config.max_request_bytes);
+        let quota = config.quota_backend_bytes.map_or(0, |bytes| bytes as i64);
+        let maintenance = Maintenance::new(
+            replica.clone(),
+            identity,
+            self.disk,
+            self.snapshots,
+            config.server_version.clone(),
+            quota,
+        );
+        let header = {
+            let replica = replica.clone();
+            Arc::new(move |revision| identity.header(&replica, revision))
+        };
+        let watch = WatchService::new(&self.hub, header, config.max_request_bytes);
+        let services = Services {
+            kv: KvServer::new(kv)
+                .max_decoding_message_size(message_bytes_max)
+                .max_encoding_message_size(usize::MAX),
+            watch: WatchServer::new(watch)
+                .max_decoding_message_size(message_bytes_max)
+                .max_encoding_message_size(usize::MAX),
+            cluster: ClusterServer::new(Cluster::new(replica.clone(), identity))
+                .max_decoding_message_size(message_bytes_max),
+            maintenance: MaintenanceServer::new(maintenance)
+                .max_decoding_message_size(message_bytes_max),
+            replica,
+            pages: Arc::new(Pages { version: config.server_version.clone() }),
+        };
+        let options = connection_options(&config);
+        serve::serve(self.connections, services, options, self.stop).await;
+    }
+}
+
+pub fn connection_options(config: &Config) -> ConnectionOptions {
+    ConnectionOptions {
+        concurrent_streams_max: config.max_concurrent_streams,
+        keepalive_interval: config.grpc_keepalive_interval,
+        keepalive_timeout: config.grpc_keepalive_timeout,
+    }
+}
+
+/// A runtime on the thread that drives it.
+pub fn runtime() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// Bytes of a file, or of the files in a folder.
+fn folder_bytes(path: &std::path::Path) -> u64 {
+    match std::fs::read_dir(path) {
+        Ok(files) => files.flatten().map(|file| folder_bytes(&file.path())).sum(),
+        Err(_) => std::fs::metadata(path).map_or(0, |file| file.len()),
+    }
+}
+
+/// The sizes that maintenance calls ask for.
+pub struct MemberDisk {
+    pub data_dir: Arc<DataDir>,
+    pub wal: Wal,
+}
+
+impl Disk for MemberDisk {
+    fn physical_bytes(&self) -> u64 {
+        folder_bytes(&self.data_dir.db()) + self.wal.retained_bytes()
+    }
+
+    fn last_index(&self) -> u64 {
+        self.wal.last().map_or(0, |id| id.index)
+    }
+}
