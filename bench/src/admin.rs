@@ -41,27 +41,18 @@ pub(crate) fn first_read(endpoint: &str, within: Duration) -> Result<()> {
     })
 }
 
-/// Streams a snapshot into `path` and syncs it. None when the server has no such call.
-pub(crate) fn snapshot(endpoint: &str, path: &Path) -> Result<Option<Duration>> {
+/// Streams a snapshot into `path` and syncs it.
+pub(crate) fn snapshot(endpoint: &str, path: &Path) -> Result<Duration> {
     let start = Instant::now();
     wait(async {
         let mut client = Client::connect(endpoint).await?;
-        let mut stream = match client.maintenance.snapshot(SnapshotRequest {}).await {
-            Ok(stream) => stream.into_inner(),
-            Err(status) if status.code() == tonic::Code::Unimplemented => return Ok(None),
-            Err(status) => return Err(status.into()),
-        };
+        let mut stream = client.maintenance.snapshot(SnapshotRequest {}).await?.into_inner();
         let mut file = File::create(path)?;
-        loop {
-            match stream.message().await {
-                Ok(Some(part)) => file.write_all(&part.blob)?,
-                Ok(None) => break,
-                Err(status) if status.code() == tonic::Code::Unimplemented => return Ok(None),
-                Err(status) => return Err(status.into()),
-            }
+        while let Some(part) = stream.message().await? {
+            file.write_all(&part.blob)?;
         }
         file.sync_all()?;
-        Ok(Some(start.elapsed()))
+        Ok(start.elapsed())
     })
 }
 

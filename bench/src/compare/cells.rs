@@ -29,7 +29,6 @@ const SLOW_DISK: [&str; 10] = [
     "-o",
 ];
 const RESTART_WITHIN: Duration = Duration::from_secs(60);
-const SNAPSHOT_WITHIN: Duration = Duration::from_secs(60);
 
 /// How long and how large the runs are.
 #[derive(Clone, Copy)]
@@ -243,30 +242,6 @@ fn keys(server: &mut Server, size: &Size) -> Result<Figures> {
     figures.push(("rss-restarted", resident_mb(&server.node)?));
 
     let file = server.dir.path().join("snapshot.db");
-    let time = match admin::snapshot(&endpoint, &file)? {
-        Some(time) => Some(time),
-        None => snapshot_on_signal(&mut server.node)?,
-    };
-    figures.extend(time.map(|time| ("snapshot", time.as_secs_f64())));
+    figures.push(("snapshot", admin::snapshot(&endpoint, &file)?.as_secs_f64()));
     Ok(figures)
-}
-
-/// kvd writes a snapshot file of its own when it gets SIGUSR1. None when it does not.
-fn snapshot_on_signal(node: &mut Node) -> Result<Option<Duration>> {
-    let dir = node.data_dir().join("snap");
-    let files = || -> Vec<PathBuf> {
-        let entries = std::fs::read_dir(&dir).into_iter().flatten().flatten();
-        let paths = entries.map(|entry| entry.path());
-        paths.filter(|path| path.extension().is_some_and(|end| end == "db")).collect()
-    };
-    let before = files();
-    let start = Instant::now();
-    node.signal(rustix::process::Signal::USR1)?;
-    while start.elapsed() < SNAPSHOT_WITHIN && node.is_running() {
-        if files().iter().any(|path| !before.contains(path)) {
-            return Ok(Some(start.elapsed()));
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    Ok(None)
 }
