@@ -32,6 +32,7 @@ mod front;
 mod gather;
 mod housekeeper;
 mod http_pages;
+mod listen;
 mod publish;
 mod raft;
 mod replica;

@@ -17,7 +17,7 @@ use proto::etcdserverpb::cluster_server::ClusterServer;
 use proto::etcdserverpb::kv_server::KvServer;
 use proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use proto::etcdserverpb::watch_server::WatchServer;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tonic::body::Body;
 use tonic::codegen::Service;
@@ -26,6 +26,7 @@ use tonic::{Code, Status};
 use crate::api::watch::WatchService;
 use crate::api::{Cluster, Kv, Maintenance, status};
 use crate::authority::PlainAuthority;
+use crate::listen::Listener;
 use crate::replica::{Replica, Unavailable};
 use crate::{gather, http_pages, limits};
 
@@ -153,7 +154,7 @@ pub struct ConnectionOptions {
 
 /// Accepts connections and deals them out to the runtimes in turn. Ends with `stop`.
 pub async fn accept(
-    listener: TcpListener,
+    listener: Listener,
     runtimes: Vec<mpsc::UnboundedSender<std::net::TcpStream>>,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -163,7 +164,7 @@ pub async fn accept(
             accepted = listener.accept() => accepted,
             () = stopped(&mut stop) => return,
         };
-        let stream = match accepted.and_then(|(stream, _)| stream.into_std()) {
+        let stream = match accepted {
             Ok(stream) => stream,
             Err(error) => {
                 // Out of file descriptors, most likely: closing connections will give some back.
@@ -209,7 +210,7 @@ async fn connection<S: Serve>(
     mut stop: watch::Receiver<bool>,
 ) {
     let peer = stream.peer_addr().ok();
-    let stream = match TcpStream::from_std(stream).and_then(|s| s.set_nodelay(true).map(|()| s)) {
+    let stream = match TcpStream::from_std(stream) {
         Ok(stream) => stream,
         Err(error) => return log_end(peer, &error),
     };

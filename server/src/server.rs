@@ -1,7 +1,6 @@
 //! The composition root: opens, starts, binds, and drains in reverse. Knows everybody.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener as StdListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -18,6 +17,7 @@ use crate::config::{Config, Url};
 use crate::front::{Front, MemberDisk, connection_options, runtime};
 use crate::housekeeper::{Errands, Housekeeper, Poke};
 use crate::http_pages::PeerPages;
+use crate::listen::{self, Bound};
 use crate::raft::{self, types};
 use crate::replica::{
     Admission, Current, Inbox, Outboxes, ReplicaOptions, Requests, Shared, Standing,
@@ -31,37 +31,15 @@ use crate::{limits, stop};
 pub fn run(config: Config) -> anyhow::Result<()> {
     let started = Instant::now();
     // Sockets first: a port in use must leave the data directory alone.
-    let client_listeners = bind(&config.client_addresses(), "--listen-client-urls")?;
-    let peer_listeners = bind(&config.peer_addresses(), "--listen-peer-urls")?;
+    let client_listeners = listen::bind(&config.listen_client_urls, "--listen-client-urls")?;
+    let peer_listeners = listen::bind(&config.listen_peer_urls, "--listen-peer-urls")?;
     let member = Member::open(&config)?;
     member.serve(&config, Listeners { client_listeners, peer_listeners }, started)
 }
 
 struct Listeners {
-    client_listeners: Vec<StdListener>,
-    peer_listeners: Vec<StdListener>,
-}
-
-fn bind(addresses: &[std::net::SocketAddr], option: &str) -> anyhow::Result<Vec<StdListener>> {
-    addresses
-        .iter()
-        .map(|address| {
-            let listener = StdListener::bind(address).map_err(|error| {
-                let remedy = match error.kind() {
-                    std::io::ErrorKind::AddrInUse => {
-                        "another process listens there; stop it or choose another address"
-                    }
-                    std::io::ErrorKind::AddrNotAvailable => {
-                        "no interface of this machine has that address"
-                    }
-                    _ => "choose another address",
-                };
-                anyhow!("cannot listen on {address}: {error}; {remedy} with {option}")
-            })?;
-            listener.set_nonblocking(true)?;
-            Ok(listener)
-        })
-        .collect()
+    client_listeners: Vec<Bound>,
+    peer_listeners: Vec<Bound>,
 }
 
 /// A member without its log may have voted and acknowledged what it no longer knows.
@@ -310,10 +288,9 @@ struct Dealers {
 }
 
 impl Dealers {
-    fn accept_all(&self, listeners: Vec<StdListener>) -> std::io::Result<()> {
+    fn accept_all(&self, listeners: Vec<Bound>) -> std::io::Result<()> {
         for listener in listeners {
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            tokio::spawn(serve::accept(listener, self.deal.clone(), self.stop.clone()));
+            tokio::spawn(serve::accept(listener.listen()?, self.deal.clone(), self.stop.clone()));
         }
         Ok(())
     }

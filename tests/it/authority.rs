@@ -1,5 +1,5 @@
 //! Clients that name a URL where HTTP/2 wants a host are served: grpc-go never looks at it, and
-//! etcdctl 3.4 does so for `endpoint status` and `endpoint hashkv`.
+//! etcdctl 3.4 does so for `endpoint status` and `endpoint hashkv`, and names paths of sockets too.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use harness::{Node, Target, etcd_is_required};
+use harness::{Node, NodeOptions, Target, etcd_is_required};
 use prost::Message as _;
 use proto::etcdserverpb::StatusResponse;
 
@@ -190,4 +190,23 @@ fn etcdctl_of_debian_looks_after_the_member() {
     // Hash, revision, keys and size.
     let figures = run(&node, &["snapshot", "status", &file], "");
     assert_eq!(figures.split(", ").nth(1), Some("2"), "{figures}");
+}
+
+#[test]
+fn etcdctl_of_debian_comes_through_a_socket() {
+    if !has_etcdctl() {
+        return;
+    }
+    let mut node = Node::prepare(NodeOptions::new(Target::from_env().unwrap())).unwrap();
+    let socket = format!("unix://{}", node.dir().join("kvd.sock").display());
+    let urls = format!("--listen-client-urls={},{socket}", node.endpoint());
+    node.options_mut().args.push(urls);
+    node.start_again().unwrap_or_else(|error| panic!("{error:#}"));
+    for words in ["put a 1", "get a", "endpoint status", "endpoint hashkv", "member list"] {
+        let words: Vec<&str> =
+            ["--endpoints", &socket].into_iter().chain(words.split(' ')).collect();
+        let output = Command::new(ETCDCTL).env("ETCDCTL_API", "3").args(&words).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{words:?}: {errors}");
+    }
 }

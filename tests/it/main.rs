@@ -7,5 +7,6 @@ mod differential;
 mod process;
 mod range_stream;
 mod scripts;
+mod sockets;
 mod tidy;
 mod utl;

@@ -2,16 +2,20 @@
 
 use std::ops::Range;
 
-/// What stands for a URL: a valid host, and shorter than any value that [`is_url`].
-pub(super) const NAME: &[u8] = b"kvd";
+/// What stands for a URL or path: a valid host, and not longer than any value that is replaced.
+pub(super) const NAME: &[u8] = b"k";
 
 /// The place of `:authority` in the static table.
 const AUTHORITY: usize = 1;
 
-/// How a string starts whose Huffman code is that of `http://` or `https://`, and how many bits of
-/// the last byte belong to it.
-const HUFFMAN_URLS: [(&[u8], u32); 2] =
-    [(&[0x9d, 0x29, 0xae, 0xe3, 0x0c, 0x00], 1), (&[0x9d, 0x29, 0xad, 0x17, 0x18, 0x60], 6)];
+/// The Huffman codes of `http://`, `https://`, `unix://` and `/`, and how many bits of the last byte
+/// belong to each.
+const HUFFMAN_URLS: [(&[u8], u32); 4] = [
+    (&[0x9d, 0x29, 0xae, 0xe3, 0x0c, 0x00], 1),
+    (&[0x9d, 0x29, 0xad, 0x17, 0x18, 0x60], 6),
+    (&[0xb6, 0xa3, 0x79, 0xb8, 0xc3, 0x00], 3),
+    (&[0x60], 6),
+];
 
 /// Longer values stay as they are. No URL of a member is that long.
 const URL_BYTES_MAX: usize = 512;
@@ -43,7 +47,7 @@ pub(super) fn urls(block: &[u8]) -> Option<Vec<Range<usize>>> {
     Some(found)
 }
 
-/// Whether a string literal is a URL.
+/// Whether a string literal is a URL or path. No host has a slash in it.
 fn is_url(literal: &[u8]) -> bool {
     let mut string = Fields { block: literal, at: 0 };
     let Some(length) = string.integer(7) else { return false };
@@ -52,7 +56,7 @@ fn is_url(literal: &[u8]) -> bool {
     }
     let value = &literal[string.at..];
     if literal[0] & 0x80 == 0 {
-        return value.windows(3).any(|part| part == b"://");
+        return value.contains(&b'/');
     }
     HUFFMAN_URLS.iter().any(|(code, last_bits)| {
         let (last, rest) = code.split_last().expect("a code is not empty");

@@ -263,12 +263,35 @@ fn contradictions(s: &Settings, config: &Config) -> Result<(), Error> {
         let why = format!("{election} ms is more than the 50000 ms allowed");
         return Err(s.error("election-timeout", why, "choose a shorter one"));
     }
+    listeners(s, config)
+}
+
+/// All that is listened on can be, and once only.
+fn listeners(s: &Settings, config: &Config) -> Result<(), Error> {
+    for (name, urls) in [
+        ("listen-peer-urls", &config.listen_peer_urls),
+        ("initial-advertise-peer-urls", &config.initial_advertise_peer_urls),
+    ] {
+        if urls.iter().any(|url| url.socket_path().is_some()) {
+            let why = "members reach each other over TCP only";
+            return Err(s.error(name, why, "use http://host:port"));
+        }
+    }
+    let mut sockets = Vec::new();
     let mut bound = Vec::new();
     for (name, urls) in [
         ("listen-client-urls", &config.listen_client_urls),
         ("listen-peer-urls", &config.listen_peer_urls),
     ] {
         for url in urls {
+            if let Some(path) = url.socket_path() {
+                if sockets.contains(&path) {
+                    let why = format!("{url} would be listened on twice");
+                    return Err(s.error(name, why, "name it once"));
+                }
+                sockets.push(path);
+                continue;
+            }
             let Some(address) = url.listen_address() else {
                 let why = format!("\"{url}\" must have an IP address or localhost to listen on");
                 return Err(s.error(name, why, "write the address instead of the name"));

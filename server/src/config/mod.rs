@@ -35,7 +35,6 @@ mod tests;
 mod url;
 mod value;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -166,16 +165,6 @@ impl Config {
     pub fn disk_reserve_bytes(&self, disk_bytes: u64) -> u64 {
         let share = (disk_bytes / 20).min(DISK_RESERVE_BYTES_MAX);
         self.disk_reserve.unwrap_or(share).max(2 * LOG_SEGMENT_BYTES)
-    }
-
-    /// Where to bind for clients, in the order given.
-    pub fn client_addresses(&self) -> Vec<SocketAddr> {
-        self.listen_client_urls.iter().filter_map(Url::listen_address).collect()
-    }
-
-    /// Where to bind for other members, in the order given.
-    pub fn peer_addresses(&self) -> Vec<SocketAddr> {
-        self.listen_peer_urls.iter().filter_map(Url::listen_address).collect()
     }
 
     pub fn member_id(&self) -> u64 {

@@ -1,15 +1,20 @@
-//! The URLs a member listens on and announces: `scheme://host:port`, kept as they were written.
+//! The URLs a member listens on and announces: `http://host:port`, kept as they were written. For
+//! clients also `unix://path`.
 //!
 //! The text matters: a member's id is a hash over it, and clients are told it back.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+/// How a URL of a Unix socket starts.
+const UNIX: &str = "unix://";
 
 /// A checked URL. Ordered and compared as text, as etcd does.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Url {
     text: String,
-    /// Without the brackets of an IPv6 address.
+    /// Without the brackets of an IPv6 address; empty for a Unix socket.
     host: String,
     port: u16,
 }
@@ -24,9 +29,12 @@ impl Url {
         match scheme.to_ascii_lowercase().as_str() {
             "http" => {}
             "https" => return Err("TLS is not supported yet; use http://".into()),
-            "unix" | "unixs" => {
-                return Err("unix sockets are not supported yet; use http://host:port".into());
+            "unix" if rest.is_empty() => return Err("it must have the form unix:///path".into()),
+            "unix" => {
+                let text = format!("{UNIX}{rest}");
+                return Ok(Url { text, host: String::new(), port: 0 });
             }
+            "unixs" => return Err("TLS is not supported yet; use unix://".into()),
             _ => return Err(format!("the scheme \"{scheme}\" is not http")),
         }
         if let Some(at) = rest.find(['/', '?', '#', '@']) {
@@ -49,6 +57,11 @@ impl Url {
 
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Where a Unix socket is; as for etcd, all that follows `unix://`.
+    pub fn socket_path(&self) -> Option<&Path> {
+        self.text.strip_prefix(UNIX).map(Path::new)
     }
 
     /// The address to bind: an IP as written, 127.0.0.1 for `localhost`. None for any other name,

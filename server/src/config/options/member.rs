@@ -12,7 +12,7 @@ pub(super) static OPTIONS: &[Opt] = &[
         "listen-client-urls",
         Urls,
         "http://localhost:2379",
-        "Where to listen for clients. Setting it requires --advertise-client-urls.",
+        "Where to listen for clients, unix://path too. Setting it requires --advertise-client-urls.",
     ),
     option("listen-peer-urls", Urls, "http://localhost:2380", "Where to listen for other members."),
     option("listen-client-http-urls", Urls, "", "Where to listen for HTTP clients only.")

@@ -58,8 +58,10 @@ fn defaults_are_etcds() {
     assert_eq!(config.name, "default");
     assert_eq!(config.data_dir.to_str(), Some("default.kvd"));
     assert_eq!(join(&config.listen_client_urls), "http://localhost:2379");
-    assert_eq!(config.client_addresses(), ["127.0.0.1:2379".parse().unwrap()]);
-    assert_eq!(config.peer_addresses(), ["127.0.0.1:2380".parse().unwrap()]);
+    assert_eq!(join(&config.listen_peer_urls), "http://localhost:2380");
+    let addresses = [&config.listen_client_urls, &config.listen_peer_urls]
+        .map(|urls| urls[0].listen_address().unwrap().to_string());
+    assert_eq!(addresses, ["127.0.0.1:2379", "127.0.0.1:2380"]);
     assert_eq!(config.initial_cluster[0].name, "default");
     assert_eq!(config.heartbeat_interval, Duration::from_millis(100));
     assert_eq!(config.election_timeout, Duration::from_millis(1000));
@@ -78,6 +80,17 @@ fn defaults_are_etcds() {
     assert_eq!(config.disk_reserve_bytes(100 * gib), 256 << 20);
     assert_eq!(config.disk_reserve_bytes(gib), gib / 20);
     assert_eq!(config.disk_reserve_bytes(64 << 20), 32 << 20);
+}
+
+#[test]
+fn clients_may_come_through_a_file() {
+    let args = "--listen-client-urls UNIX:///run/kvd.sock,unix://n1:2379 \
+                --advertise-client-urls unix:///run/kvd.sock";
+    let config = config(args, "");
+    let paths: Vec<_> = config.listen_client_urls.iter().map(|url| url.socket_path()).collect();
+    assert_eq!(paths, ["/run/kvd.sock", "n1:2379"].map(|path| Some(std::path::Path::new(path))));
+    assert_eq!(join(&config.advertise_client_urls), "unix:///run/kvd.sock");
+    assert_eq!(config.warnings.len(), 0);
 }
 
 /// Go's four ways to write a flag, and the last one wins.

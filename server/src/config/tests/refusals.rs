@@ -110,6 +110,30 @@ fn what_is_not_supported_is_refused_by_name() {
 }
 
 #[test]
+fn sockets_are_for_clients_and_not_encrypted() {
+    for (args, want) in [
+        (
+            "--listen-client-urls unixs:///s --advertise-client-urls http://h:1",
+            "2 --listen-client-urls: \"unixs:///s\" cannot be used: TLS is not supported yet; use unix://; see kvd --help",
+        ),
+        (
+            "--listen-client-urls unix:// --advertise-client-urls http://h:1",
+            "2 --listen-client-urls: \"unix://\" cannot be used: it must have the form unix:///path; see kvd --help",
+        ),
+        (
+            "--listen-client-urls unix:///s,unix:///s --advertise-client-urls unix:///s",
+            "2 --listen-client-urls: unix:///s would be listened on twice; name it once",
+        ),
+        (
+            "--listen-peer-urls unix:///s",
+            "2 --listen-peer-urls: members reach each other over TCP only; use http://host:port",
+        ),
+    ] {
+        assert_eq!(error(args, ""), want);
+    }
+}
+
+#[test]
 fn contradictions_are_named() {
     for (args, want) in [
         (
