@@ -26,6 +26,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{LogConfig, LogFormat, LogLevel, LogOutput};
+use crate::raft;
 
 /// The crates that are kvd, as tracing knows them.
 const OWN_TARGETS: &[&str] = &["kvd", "server", "store", "proto"];
@@ -61,7 +62,10 @@ fn filter(level: LogLevel) -> Targets {
         _ => LevelFilter::ERROR,
     };
     let targets = OWN_TARGETS.iter().map(|target| (*target, own));
-    Targets::new().with_default(libraries).with_targets(targets).with_target("openraft", consensus)
+    Targets::new()
+        .with_default(libraries)
+        .with_targets(targets)
+        .with_target(raft::LOG_TARGET, consensus)
 }
 
 /// All places a line goes to. A line is one write to each, so that lines never mix.

@@ -25,3 +25,6 @@ pub mod types;
 pub use self::core::{Start, start};
 pub use self::log::Log;
 pub use self::machine::{Machine, Written};
+
+/// What openraft's lines in the log come from.
+pub const LOG_TARGET: &str = "openraft";
