@@ -1,8 +1,9 @@
 //! Requests whose `:authority` is a URL: `http://host:port` where HTTP/2 wants `host:port`.
 //!
 //! etcdctl 3.4 (and what is built with its client) asks for `endpoint status` and `endpoint hashkv`
-//! that way, and through a Unix socket for everything, or by the socket's path. grpc-go does not look at the authority; the HTTP/2 library here refuses the request
-//! before anything of ours sees it. So the bytes of a connection pass through here first:
+//! that way; through a Unix socket it names the socket's path, or its URL, for anything it asks.
+//! grpc-go does not look at the authority; the HTTP/2 library here refuses the request before
+//! anything of ours sees it. So the bytes of a connection pass through here first:
 //!
 //! 1. HTTP/1 is let through, as is HTTP/2 whose first HEADERS frame names no URL. From then on
 //!    every read goes straight to the socket: an ordinary client pays for its first request only.
