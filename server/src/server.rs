@@ -85,6 +85,7 @@ impl Member {
                 max_txn_ops: config.max_txn_ops,
                 recent_bytes_max: config.recent_bytes_max,
                 cache_bytes: config.row_cache_bytes,
+                ..StoreOptions::default()
             },
             engine: Default::default(),
             stall: limits::ENGINE_STALL_TIMEOUT,

@@ -2,18 +2,24 @@
 //!
 //! 1. Freeze: the newest rows and the meta row of this moment are set aside; new rows collect anew.
 //! 2. Rows that no compaction has dropped are written, then the meta row, then all is flushed.
-//! 3. Rows that compactions dropped before the freeze are removed: only now, because until the
-//!    meta row was durable a restart would have begun from an older state that needs them.
-//!    Tombstones go last: without one, an older version of its key would come back to life.
-//! 4. The frozen rows are let go and the engine gives memory back.
+//! 3. The frozen rows are let go.
+//! 4. Rows that compactions dropped before the freeze are removed: only now, because until the
+//!    meta row was durable a restart would have begun from an older state that needs them. This
+//!    goes on until new rows wait for their checkpoint; the rest is the [`Backlog`]'s.
+//!
+//! The engine keeps all it rewrites in memory until it is maintained, so that happens in between
+//! as well, whenever enough has come together.
 //!
 //! Cut off anywhere, the engine holds the state of its meta row, and perhaps rows above its
-//! revision (removed at the next open) and rows its compactions dropped (removed after it).
+//! revision (removed at the next open) and rows its compactions dropped (left out by it).
 //! Commands are applied meanwhile and never wait; compactions do, because which rows are written
 //! must agree with the meta row.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
+use super::backlog::Backlog;
 use super::chunks::Chunks;
 use super::generations::Record;
 use super::meta::Meta;
@@ -31,6 +37,8 @@ const BATCH_BYTES: usize = 1 << 20;
 const STEP_REVISIONS: usize = 256;
 /// Rows removed at once.
 const REMOVE_ROWS: usize = 1024;
+/// Portions of the backlog removed even while new rows wait, so that it cannot grow for ever.
+const PORTIONS_MIN: usize = 2;
 
 /// What a checkpoint set aside. Readers still find the rows here.
 #[derive(Debug)]
@@ -41,6 +49,22 @@ pub(super) struct Frozen {
     meta: Meta,
     dropped: Chunks<Record>,
     _pin: Pin,
+}
+
+/// What the thread that makes checkpoints knows of the engine.
+#[derive(Debug)]
+pub(super) struct Checkpointing {
+    /// What the last checkpoint wrote.
+    applied: LogId,
+    backlog: Backlog,
+    /// Bytes the engine has rewritten and not given back, roughly.
+    rewritten: u64,
+}
+
+impl Checkpointing {
+    pub(super) fn new(applied: LogId, backlog: Backlog) -> Self {
+        Self { applied, backlog, rewritten: 0 }
+    }
 }
 
 impl Store {
@@ -58,33 +82,40 @@ impl Store {
     /// The same, but asks `durable` whether the log holds everything up to the entry that the
     /// engine is going to hold. If not nothing is written, and the next call tries again.
     pub fn checkpoint_if(&self, durable: impl FnOnce(LogId) -> bool) -> Result<bool, Fatal> {
-        let mut last = self.checkpointing.lock().expect("a panic ends the process");
-        let Some(frozen) = self.freeze(*last) else { return Ok(true) };
+        let mut work = self.checkpointing.lock().expect("a panic ends the process");
+        let Some(frozen) = self.freeze(&work) else { return Ok(true) };
         if !durable(frozen.meta.applied) {
             return Ok(false);
         }
-        self.write_rows(&frozen)?;
+        self.write_rows(&frozen, &mut work)?;
+        work.backlog.extend(frozen.dropped.iter().copied());
         let mut batch = WriteBatch::default();
+        work.backlog.put_list(&mut batch);
         let (key, row) = frozen.meta.to_row();
         batch.put(key, row);
         self.engine.apply(batch)?;
         self.engine.flush()?;
-        self.remove_dropped(&frozen)?;
-        *last = frozen.meta.applied;
+        work.applied = frozen.meta.applied;
         let released = self.state_mut().frozen.take();
         drop((released, frozen));
-        self.engine.maintain()?;
+        self.remove_dropped(&mut work)?;
+        self.maintain(&mut work)?;
         Ok(true)
     }
 
+    fn maintain(&self, work: &mut Checkpointing) -> Result<(), Fatal> {
+        work.rewritten = 0;
+        self.engine.maintain()
+    }
+
     /// Sets aside what is to be written; `None` when the engine has everything.
-    fn freeze(&self, last: LogId) -> Option<Arc<Frozen>> {
+    fn freeze(&self, work: &Checkpointing) -> Option<Arc<Frozen>> {
         let _between_commands = self.cursor.lock().expect("a panic ends the process");
         let mut state = self.state_mut();
         if state.frozen.is_some() {
             return state.frozen.clone();
         }
-        if state.applied == last && state.dropped.is_empty() {
+        if state.applied == work.applied && state.dropped.is_empty() && work.backlog.is_empty() {
             return None;
         }
         assert!(state.pending.is_empty(), "commands are applied whole");
@@ -102,7 +133,7 @@ impl Store {
         Some(frozen)
     }
 
-    fn write_rows(&self, frozen: &Frozen) -> Result<(), Fatal> {
+    fn write_rows(&self, frozen: &Frozen, work: &mut Checkpointing) -> Result<(), Fatal> {
         let (mut batch, mut bytes) = (WriteBatch::default(), 0);
         let mut next = frozen.rows.first();
         loop {
@@ -110,59 +141,87 @@ impl Store {
                 frozen.rows.from(next).take(STEP_REVISIONS).collect();
             let Some(last) = step.last() else { break };
             next = last.main + 1;
-            for (at, event) in self.surviving(&step) {
-                let tombstone = event.kind == EventType::Delete;
-                if tombstone {
+            for (record, event) in self.surviving(&step) {
+                let at = record.revision();
+                work.backlog.hold(record);
+                if event.kind == EventType::Delete {
                     bytes += rows::put_row(&mut batch, at, true, &rows::tombstone_row(&event.kv));
                 } else {
                     bytes += rows::put_row(&mut batch, at, false, &event.kv);
                     self.cache().insert(at, event.kv.clone());
                 }
                 if bytes >= BATCH_BYTES {
-                    self.engine.apply(std::mem::take(&mut batch))?;
+                    self.write_batch(std::mem::take(&mut batch), bytes, work)?;
                     bytes = 0;
                 }
             }
         }
         match batch.puts.is_empty() {
             true => Ok(()),
-            false => self.engine.apply(batch),
+            false => self.write_batch(batch, bytes, work),
         }
+    }
+
+    fn write_batch(
+        &self,
+        batch: WriteBatch,
+        bytes: usize,
+        work: &mut Checkpointing,
+    ) -> Result<(), Fatal> {
+        let bytes = bytes as u64;
+        let bound = work.backlog.portion_bytes(self.options.rewrite_bytes as u64);
+        if work.rewritten > 0 && work.rewritten + bytes > bound {
+            self.maintain(work)?;
+        }
+        work.rewritten += bytes;
+        self.engine.apply(batch)
     }
 
     /// The rows of some revisions that the index still knows.
     fn surviving<'f>(
         &self,
         revisions: &[&'f Arc<RevisionEvents>],
-    ) -> Vec<(Revision, &'f ChangeEvent)> {
+    ) -> Vec<(Record, &'f ChangeEvent)> {
         let state = self.state();
         let mut surviving = Vec::new();
         for events in revisions {
             for (sub, event) in events.events.iter().enumerate() {
                 let at = Revision::new(events.main, sub as i64);
-                if state.index.find(&event.key).is_some_and(|slot| slot.contains(at)) {
-                    surviving.push((at, event));
-                }
+                let record = state.index.find(&event.key).and_then(|slot| slot.record(at));
+                surviving.extend(record.map(|record| (record, event)));
             }
         }
         surviving
     }
 
-    fn remove_dropped(&self, frozen: &Frozen) -> Result<(), Fatal> {
-        if frozen.dropped.is_empty() {
-            return Ok(());
-        }
-        for tombstones in [false, true] {
-            let mut keys = Vec::new();
-            for record in frozen.dropped.iter().filter(|it| it.is_tombstone() == tombstones) {
-                keys.extend(rows::row_keys(*record));
-                if keys.len() >= REMOVE_ROWS {
-                    self.engine.delete_many(&keys)?;
-                    keys.clear();
-                }
+    fn remove_dropped(&self, work: &mut Checkpointing) -> Result<(), Fatal> {
+        let mut portions = 0;
+        while !work.backlog.is_empty() && (portions < PORTIONS_MIN || !self.checkpoint_due()) {
+            let bound = work.backlog.portion_bytes(self.options.rewrite_bytes as u64);
+            let portion = work.backlog.portion(bound);
+            if work.rewritten > 0 && work.rewritten + portion.bytes > bound {
+                self.maintain(work)?;
             }
-            self.engine.delete_many(&keys)?;
+            work.rewritten += portion.bytes;
+            portions += 1;
+            // A row is there for as long as its key row is, so that goes last.
+            let records = || portion.records.iter().copied();
+            self.remove(records().flat_map(rows::value_rows))?;
+            self.remove(records().map(|record| rows::key_row(record.revision())))?;
         }
-        self.engine.flush()
+        if work.backlog.is_empty() {
+            self.engine.delete_many(&work.backlog.take_list())?;
+        }
+        Ok(())
+    }
+
+    fn remove(&self, mut keys: impl Iterator<Item = Bytes>) -> Result<(), Fatal> {
+        loop {
+            let some: Vec<Bytes> = keys.by_ref().take(REMOVE_ROWS).collect();
+            if some.is_empty() {
+                return Ok(());
+            }
+            self.engine.delete_many(&some)?;
+        }
     }
 }

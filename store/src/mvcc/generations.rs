@@ -118,13 +118,17 @@ impl Slot {
     }
 
     pub(super) fn contains(&self, at: Revision) -> bool {
+        self.record(at).is_some()
+    }
+
+    /// The record of exactly that revision.
+    pub(super) fn record(&self, at: Revision) -> Option<Record> {
         if self.newest.revision() == at {
-            return true;
+            return Some(self.newest);
         }
-        self.older.as_ref().is_some_and(|older| {
-            let before = older.partition_point(|record| record.revision() < at);
-            older.get(before).is_some_and(|record| record.revision() == at)
-        })
+        let older = self.older.as_ref()?;
+        let before = older.partition_point(|record| record.revision() < at);
+        older.get(before).copied().filter(|record| record.revision() == at)
     }
 
     /// Drops what a compaction at `main` drops: all before the newest record at or below `main`,

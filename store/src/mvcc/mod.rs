@@ -51,6 +51,7 @@ mod history;
 mod scan;
 mod source;
 
+mod backlog;
 mod checkpoint;
 mod compact;
 mod open;

@@ -6,10 +6,13 @@ use std::sync::{Arc, Mutex, RwLock};
 use bytes::Bytes;
 
 use super::apply::Cursor;
+use super::backlog::Backlog;
 use super::cache::Cache;
+use super::checkpoint::Checkpointing;
+use super::generations::Record;
 use super::meta::{Counters, Meta};
 use super::pins::Pins;
-use super::rows;
+use super::rows::{self, KeyRow};
 use super::state::State;
 use super::store::{Store, StoreOptions};
 use crate::engine::{Engine, OpenError, Reader, WriteBatch};
@@ -36,7 +39,7 @@ impl Store {
         let counters = meta.counters;
         remove_above(&*engine, &*reader, meta.revision).map_err(damaged)?;
         let mut state = State::new(meta);
-        rebuild(&mut state, &*reader).map_err(damaged)?;
+        let backlog = rebuild(&mut state, &*reader).map_err(damaged)?;
         prune(&mut state);
         let found = Counters { live_bytes: state.live_bytes, keys: state.index.live() };
         if counters.is_some_and(|counters| counters != found) {
@@ -45,7 +48,7 @@ impl Store {
         }
         let (applied, revision) = (state.applied, state.revision);
         Ok(Arc::new(Self {
-            checkpointing: Mutex::new(applied),
+            checkpointing: Mutex::new(Checkpointing::new(applied, backlog)),
             cursor: Mutex::new(Cursor { applied, revision }),
             compacting: Mutex::new(None),
             state: RwLock::new(state),
@@ -90,23 +93,34 @@ fn remove_above(engine: &dyn Engine, reader: &dyn Reader, revision: i64) -> Resu
     Ok(())
 }
 
-fn rebuild(state: &mut State, reader: &dyn Reader) -> Result<(), Fatal> {
+/// Fills the index; what a checkpoint did not come to remove is left out and returned.
+fn rebuild(state: &mut State, reader: &dyn Reader) -> Result<Backlog, Fatal> {
+    let mut backlog = Backlog::default();
+    let listed = backlog.read_list(reader)?;
+    let mut dropped = Vec::new();
     let (start, end) = ([rows::KEY_ROWS], [rows::KEY_ROWS + 1]);
     let mut failed = None;
     let range = (Bound::Included(&start[..]), Bound::Excluded(&end[..]));
-    reader.scan(range, &mut |key, row| match restore(state, key, row) {
-        Ok(()) => ControlFlow::Continue(()),
+    reader.scan(range, &mut |key, row| match rows::scanned_key_row(key, row) {
+        Ok((at, row)) => {
+            let record = row.record(at);
+            backlog.hold(record);
+            match listed.binary_search(&at) {
+                Ok(_) => dropped.push(record),
+                Err(_) => restore(state, record, &row),
+            }
+            ControlFlow::Continue(())
+        }
         Err(fatal) => {
             failed = Some(fatal);
             ControlFlow::Break(())
         }
     })?;
-    failed.map_or(Ok(()), Err)
+    backlog.extend(dropped);
+    failed.map_or(Ok(backlog), Err)
 }
 
-fn restore(state: &mut State, row_key: &[u8], row: &[u8]) -> Result<(), Fatal> {
-    let (at, row) = rows::scanned_key_row(row_key, row)?;
-    let record = row.record(at);
+fn restore(state: &mut State, record: Record, row: &KeyRow) {
     let before = state.index.find(&row.key).filter(|slot| slot.is_live()).map(|slot| slot.newest);
     if let Some(before) = before {
         state.live_bytes -= before.bytes(row.key.len());
@@ -117,7 +131,6 @@ fn restore(state: &mut State, row_key: &[u8], row: &[u8]) -> Result<(), Fatal> {
         false => state.live_bytes += record.bytes(row.key.len()),
     }
     state.index.restore(&row.key, record, row.lineage);
-    Ok(())
 }
 
 /// Drops what complete compactions have dropped: rows whose removal from the engine was cut off.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! 0x01                          meta row
+//! 0x02 number(4)                the list of dropped rows, see `backlog`
 //! 0xE0 main(8) sub(8)           key row:   flags, created, version, value length, lease?, key, crc
 //! 0xF0 main(8) sub(8) chunk(2)  value row: up to 4096 bytes of the value, crc
 //! ```
@@ -20,6 +21,7 @@ use crate::engine::{Reader, WriteBatch};
 use crate::{Fatal, Revision};
 
 pub(super) const META_ROW: &[u8] = &[0x01];
+pub(super) const LIST_ROWS: u8 = 0x02;
 pub(super) const KEY_ROWS: u8 = 0xE0;
 pub(super) const VALUE_ROWS: u8 = 0xF0;
 pub(super) const VALUE_ROW_BYTES: usize = 4096;
@@ -235,11 +237,10 @@ pub(super) fn put_row(
     bytes.len()
 }
 
-/// The keys of the engine rows a record may have.
-pub(super) fn row_keys(record: Record) -> impl Iterator<Item = Bytes> {
-    let at = record.revision();
+/// The keys of the value rows a record has.
+pub(super) fn value_rows(record: Record) -> impl Iterator<Item = Bytes> {
     let chunks = record.value_bytes().div_ceil(VALUE_ROW_BYTES);
-    (0..chunks).map(move |chunk| value_row(at, chunk)).chain(std::iter::once(key_row(at)))
+    (0..chunks).map(move |chunk| value_row(record.revision(), chunk))
 }
 
 pub(super) fn key_row(at: Revision) -> Bytes {
@@ -361,8 +362,8 @@ mod tests {
             );
             let mut batch = WriteBatch::default();
             put_row(&mut batch, at, false, &kv);
-            let rows = row_keys(Record::put(at, value.len(), lease != 0));
-            assert_eq!(rows.count(), batch.puts.len());
+            let rows = value_rows(Record::put(at, value.len(), lease != 0));
+            assert_eq!(rows.count() + 1, batch.puts.len());
             engine.apply(batch).unwrap();
             let (row, read) = read_row(&*engine.reader(), at).unwrap().unwrap();
             assert_eq!((read, row.lease, row.tombstone), (kv, lease, false));

@@ -6,6 +6,7 @@ use proto::{EncodedKeyValue, internal};
 
 use super::apply::Cursor;
 use super::cache::Cache;
+use super::checkpoint::Checkpointing;
 use super::compact::Compacting;
 use super::generations::{Lineage, Record};
 use super::meta::Member;
@@ -23,11 +24,18 @@ pub struct StoreOptions {
     pub recent_bytes_max: usize,
     /// RAM for rows read from the engine.
     pub cache_bytes: usize,
+    /// RAM for what the engine rewrites before it has to give it back. Grows with the engine.
+    pub rewrite_bytes: usize,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { max_txn_ops: 128, recent_bytes_max: 32 << 20, cache_bytes: 16 << 20 }
+        Self {
+            max_txn_ops: 128,
+            recent_bytes_max: 16 << 20,
+            cache_bytes: 16 << 20,
+            rewrite_bytes: 16 << 20,
+        }
     }
 }
 
@@ -36,8 +44,7 @@ impl Default for StoreOptions {
 /// Locks are taken in the order of the fields.
 pub struct Store {
     pub(super) options: StoreOptions,
-    /// What the last checkpoint wrote.
-    pub(super) checkpointing: Mutex<LogId>,
+    pub(super) checkpointing: Mutex<Checkpointing>,
     /// Held while a command is applied, so that a checkpoint sees none half done.
     pub(super) cursor: Mutex<Cursor>,
     pub(super) compacting: Mutex<Option<Compacting>>,

@@ -9,7 +9,7 @@ pub(super) static OPTIONS: &[Opt] = &[
     option(
         "recent-bytes-max",
         Bytes,
-        "32MiB",
+        "16MiB",
         "Memory for rows that only the log holds so far; a checkpoint empties it.",
     ),
     option("row-cache-bytes", Bytes, "16MiB", "Memory for rows read from disk."),

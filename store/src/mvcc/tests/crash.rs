@@ -1,5 +1,6 @@
 //! A checkpoint cut off at every call it makes to the engine.
 
+use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -54,12 +55,13 @@ impl Engine for Failing {
 }
 
 /// A history whose second checkpoint writes, removes, and has to get the order right: a key
-/// deleted and compacted away, one overwritten, one that began anew, one that is large.
+/// deleted and compacted away, one whose tombstone never reaches the engine, one overwritten, one
+/// that began anew, one that is large.
 fn history(engine: MemoryEngine) -> Harness {
     let mut harness = Harness::new();
     harness.engine = engine;
     harness.store = super::open(&harness.engine);
-    for key in [b"a", b"b", b"c", b"d"] {
+    for key in [b"a", b"b", b"c", b"d", b"g"] {
         harness.put(key, b"first");
         harness.put(key, &[7; 10_000]);
     }
@@ -67,6 +69,7 @@ fn history(engine: MemoryEngine) -> Harness {
     harness.store.checkpoint().unwrap();
     harness.put(b"b", b"second");
     harness.delete(b"c", b"d");
+    harness.delete(b"g", b"");
     harness.put(b"c", b"anew");
     harness.put(b"e", &vec![1; 550 << 10]);
     harness.put(b"f", &vec![2; 550 << 10]);
@@ -77,21 +80,39 @@ fn history(engine: MemoryEngine) -> Harness {
     harness
 }
 
-#[test]
-fn a_checkpoint_cut_off_anywhere_loses_nothing() {
+/// A history whose second checkpoint removes rows in many places, of keys that are forgotten.
+fn long_history(engine: MemoryEngine) -> Harness {
+    let mut harness = Harness::new();
+    harness.engine = engine;
+    harness.store = super::open(&harness.engine);
+    for number in 0..400 {
+        harness.put(format!("key{}", number % 130).as_bytes(), b"value");
+    }
+    harness.store.checkpoint().unwrap();
+    harness.delete(b"key1", b"key9");
+    harness.put(b"key100", b"anew");
+    let compacted = harness.model.revision;
+    harness.compact(compacted).unwrap();
+    harness.settle();
+    harness
+}
+
+/// Ends the second checkpoint of a history after every number of calls, and of what it had not
+/// flushed lets a crash keep every so many removals.
+fn cut_off(history: fn(MemoryEngine) -> Harness, options: &StoreOptions, kept_step: usize) {
     for calls in 0.. {
         let mut harness = history(MemoryEngine::new());
         // The same engine, which now fails after some calls.
         let failing =
             Failing { inner: harness.engine.clone(), calls_left: AtomicUsize::new(calls) };
-        let store = Store::open(Arc::new(failing), StoreOptions::default()).unwrap();
+        let store = Store::open(Arc::new(failing), options.clone()).unwrap();
         let applied = store.applied().index as usize;
         for command in &harness.log[applied..] {
             super::apply_next(&store, command);
         }
         while store.compact_step().unwrap() {}
         let complete = store.checkpoint().is_ok();
-        for kept in 0..=harness.engine.unflushed() {
+        for kept in (0..=harness.engine.unflushed()).step_by(kept_step) {
             let left = harness.engine.after_crash(kept);
             harness.reopen(left);
             harness.check_all();
@@ -102,11 +123,36 @@ fn a_checkpoint_cut_off_anywhere_loses_nothing() {
             let again = harness.engine.after_crash(0);
             harness.reopen(again);
             harness.check_all();
+            assert_eq!(rows_in(&harness.engine), harness.model.left().len());
         }
         if complete {
             return;
         }
     }
+}
+
+/// Key rows in the engine.
+fn rows_in(engine: &MemoryEngine) -> usize {
+    let mut rows = 0;
+    let range = (Bound::Included(&[0xE0][..]), Bound::Excluded(&[0xE1][..]));
+    let count = &mut |_: &[u8], _: &[u8]| {
+        rows += 1;
+        ControlFlow::Continue(())
+    };
+    engine.reader().scan(range, count).unwrap();
+    rows
+}
+
+#[test]
+fn a_checkpoint_cut_off_anywhere_loses_nothing() {
+    cut_off(history, &StoreOptions::default(), 1);
+}
+
+/// Memory is given back all the time, and always new rows wait: most of the removal is left over.
+#[test]
+fn a_removal_cut_off_anywhere_revives_nothing() {
+    let options = StoreOptions { recent_bytes_max: 0, rewrite_bytes: 1, ..StoreOptions::default() };
+    cut_off(long_history, &options, 7);
 }
 
 #[test]
@@ -115,13 +161,13 @@ fn damage_in_the_engine_is_fatal_to_a_read() {
     harness.put(b"key", b"value");
     harness.store.checkpoint().unwrap();
     let mut rows = Vec::new();
-    let everything = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
+    let everything = (Bound::Unbounded, Bound::Unbounded);
     harness
         .engine
         .reader()
         .scan(everything, &mut |key, row| {
             rows.push((Bytes::copy_from_slice(key), row.to_vec()));
-            std::ops::ControlFlow::Continue(())
+            ControlFlow::Continue(())
         })
         .unwrap();
     for (key, mut row) in rows {
