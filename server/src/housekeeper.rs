@@ -1,10 +1,12 @@
 //! Work that nobody waits for: compaction, checkpoints, snapshots, free space.
 //!
-//! One thread, `kvd-keeper`. It looks around every half second and when it is poked. It writes
-//! only when rows or log bytes have gathered: an idle member leaves its card alone.
+//! One thread, `kvd-keeper`. It looks around every half second, and when it is poked, as it is once
+//! a checkpoint is due. It writes only when rows or log bytes have gathered: an idle member leaves
+//! its card alone.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -19,7 +21,11 @@ use crate::snapshots::Snapshots;
 
 /// Wakes the housekeeper.
 #[derive(Clone)]
-pub struct Poke(Sender<Errand>);
+pub struct Poke {
+    sender: Sender<Errand>,
+    /// A poke has not been noticed yet, so that another would say nothing new.
+    poked: Arc<AtomicBool>,
+}
 
 enum Errand {
     Look,
@@ -29,21 +35,27 @@ enum Errand {
 impl Poke {
     pub fn new() -> (Self, Errands) {
         let (sender, receiver) = channel();
-        (Self(sender), Errands(receiver))
+        let poked = Arc::new(AtomicBool::new(false));
+        (Self { sender, poked: poked.clone() }, Errands { receiver, poked })
     }
 
     pub fn look(&self) {
-        // The keeper is gone only when the process stops.
-        let _ = self.0.send(Errand::Look);
+        if !self.poked.swap(true, Ordering::AcqRel) {
+            // The keeper is gone only when the process stops.
+            let _ = self.sender.send(Errand::Look);
+        }
     }
 
     pub fn stop(&self) {
-        let _ = self.0.send(Errand::Stop);
+        let _ = self.sender.send(Errand::Stop);
     }
 }
 
 /// The housekeeper's end of its pokes.
-pub struct Errands(Receiver<Errand>);
+pub struct Errands {
+    receiver: Receiver<Errand>,
+    poked: Arc<AtomicBool>,
+}
 
 pub struct Housekeeper {
     pub data_dir: PathBuf,
@@ -53,6 +65,7 @@ pub struct Housekeeper {
     /// Free bytes that only the log may use.
     pub disk_reserve: Box<dyn Fn(u64) -> u64 + Send>,
     pub snapshot_log_bytes: u64,
+    pub log_retention_bytes: u64,
     /// Asks the raft core for a snapshot.
     pub request_snapshot: watch::Sender<u64>,
     /// Tells the raft core how far the log may go.
@@ -64,23 +77,24 @@ pub struct Housekeeper {
 impl Housekeeper {
     pub fn spawn(self, errands: Errands) -> std::io::Result<JoinHandle<()>> {
         std::thread::Builder::new().name("kvd-keeper".into()).spawn(move || {
-            if let Err(fatal) = self.run(&errands.0) {
+            if let Err(fatal) = self.run(&errands) {
                 crate::stop::fatal(&fatal);
             }
         })
     }
 
-    fn run(mut self, errands: &Receiver<Errand>) -> Result<(), Fatal> {
+    fn run(mut self, errands: &Errands) -> Result<(), Fatal> {
         let mut snapshots = SnapshotClock {
             log_bytes: self.snapshot_base(),
             compacted: Some(self.store().compaction_finished()),
             ..Default::default()
         };
         loop {
-            match errands.recv_timeout(limits::HOUSEKEEPING_INTERVAL) {
+            match errands.receiver.recv_timeout(limits::HOUSEKEEPING_INTERVAL) {
                 Ok(Errand::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(Errand::Look) | Err(RecvTimeoutError::Timeout) => {}
             }
+            errands.poked.store(false, Ordering::Release);
             self.watch_space();
             self.compact()?;
             if self.store().checkpoint_due() {
@@ -199,7 +213,7 @@ impl Housekeeper {
         }
     }
 
-    /// Two snapshot files and some entries more are kept, for a file that turns out to be damaged
+    /// Two snapshot files and some of the log before them are kept, for a file that turns out to be damaged
     /// and for members that are late; on a full disk, the newest file has to do.
     fn purge(&self) {
         let full = self.shared.admission.disk_full();
@@ -210,7 +224,7 @@ impl Housekeeper {
             false => self
                 .snapshots
                 .purgeable()
-                .map(|older| older.index.saturating_sub(limits::LOG_ENTRIES_KEPT)),
+                .map(|older| self.wal.entry_before(older.index, self.log_retention_bytes)),
         };
         let Some(upto) = upto else { return };
         self.purge.send_if_modified(|known| {

@@ -30,9 +30,6 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_millis(1000);
 /// How long opening the engine may make no progress before it is taken for damaged.
 pub const ENGINE_STALL_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Entries kept in the log behind a snapshot for members that are a little late, as in etcd.
-pub const LOG_ENTRIES_KEPT: u64 = 5000;
-
 /// How often the housekeeper looks at sizes and free space. It writes nothing by itself.
 pub const HOUSEKEEPING_INTERVAL: Duration = Duration::from_millis(500);
 

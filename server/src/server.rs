@@ -116,7 +116,7 @@ impl Member {
             watch_limits(config),
             Box::new(|fatal| stop::fatal(&fatal)),
         );
-        let parts = self.start(config, &hub, errands, raft_stopping)?;
+        let parts = self.start(config, &hub, (poke.clone(), errands), raft_stopping)?;
 
         let mut threads = Vec::new();
         let mut dealers = Dealers { deal: Vec::new(), stop: clients_stopping.clone() };
@@ -204,7 +204,7 @@ impl Member {
         &self,
         config: &Config,
         hub: &Arc<Hub>,
-        errands: Errands,
+        (poke, errands): (Poke, Errands),
         stop: watch::Receiver<bool>,
     ) -> anyhow::Result<Parts> {
         let (outboxes, inboxes) = Outboxes::new(config.grpc_threads);
@@ -219,6 +219,7 @@ impl Member {
             hub.clone(),
             outboxes.clone(),
             self.snapshots.clone(),
+            poke,
         );
         let shared = Arc::new(Shared {
             current: self.current.clone(),
@@ -264,6 +265,7 @@ impl Member {
             snapshots: self.snapshots.clone(),
             disk_reserve: Box::new(move |disk_bytes| reserve.disk_reserve_bytes(disk_bytes)),
             snapshot_log_bytes: config.snapshot_log_bytes,
+            log_retention_bytes: config.log_retention_bytes,
             request_snapshot: snapshot_sender,
             purge: purge_sender,
             compacted: compacted_sender,

@@ -13,6 +13,7 @@ use store::mvcc::{Input, RevisionEvents};
 use tokio_stream::StreamExt;
 
 use super::types::{self, Entry, Outcome, Types};
+use crate::housekeeper::Poke;
 use crate::replica::{Current, Outboxes};
 use crate::snapshots::Snapshots;
 
@@ -46,6 +47,7 @@ pub struct Machine {
     publish: Arc<dyn Publish>,
     outboxes: Arc<Outboxes>,
     snapshots: Arc<Snapshots>,
+    poke: Poke,
 }
 
 impl Machine {
@@ -54,8 +56,9 @@ impl Machine {
         publish: Arc<dyn Publish>,
         outboxes: Arc<Outboxes>,
         snapshots: Arc<Snapshots>,
+        poke: Poke,
     ) -> Self {
-        Self { current, publish, outboxes, snapshots }
+        Self { current, publish, outboxes, snapshots, poke }
     }
 
     fn apply_entry(&self, entry: &Entry) -> Result<store::mvcc::Applied, io::Error> {
@@ -116,6 +119,9 @@ impl RaftStateMachine<Types> for Machine {
         }
         self.hand_out(run);
         self.current.notify_applied();
+        if self.current.load().checkpoint_due() {
+            self.poke.look();
+        }
         Ok(())
     }
 

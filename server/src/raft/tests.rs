@@ -18,6 +18,7 @@ use tempfile::TempDir;
 use super::machine::Publish;
 use super::types::{Entry, Types};
 use super::{Log, Machine};
+use crate::housekeeper::Poke;
 use crate::limits;
 use crate::replica::{Current, Outboxes};
 use crate::snapshots::Snapshots;
@@ -131,7 +132,8 @@ fn open() -> Result<(Guard, AnyStart, Machine), io::Error> {
     let (outboxes, _) = Outboxes::new(0);
     let log = AnyStart { log: Log::new(wal.clone(), None, recovered.committed), missing: None };
     let current = Arc::new(Current::new(store));
-    let machine = Machine::new(current, Arc::new(Nobody), outboxes, Arc::new(snapshots));
+    let (poke, _) = Poke::new();
+    let machine = Machine::new(current, Arc::new(Nobody), outboxes, Arc::new(snapshots), poke);
     Ok((Guard { wal, _data_dir: data_dir, _folder: folder }, log, machine))
 }
 

@@ -44,6 +44,15 @@ impl Points {
         self.points.get(after.checked_sub(1)?).copied()
     }
 
+    /// The last entry known to stand `bytes` of the stream before the one at `index`.
+    pub(super) fn before(&self, index: u64, bytes: u64, segment_bytes: u64) -> Option<u64> {
+        let place =
+            |point: Point| u64::from(point.sequence) * segment_bytes + u64::from(point.offset);
+        let upto = place(self.find(index)?).checked_sub(bytes)?;
+        let after = self.points.partition_point(|point| place(*point) <= upto);
+        self.points.get(after.checked_sub(1)?).map(|point| point.index)
+    }
+
     /// The first jump after an index: reading on from before it would meet truncated entries.
     pub(super) fn jump_after(&self, index: u64) -> Option<u64> {
         let after = self.jumps.partition_point(|jump| *jump <= index);

@@ -229,6 +229,13 @@ impl Wal {
             + u64::from(state.position)
     }
 
+    /// The last entry from which about `bytes` of the log, unused ends of segments included, lead
+    /// to the entry at `index`; 0 when less is kept.
+    pub fn entry_before(&self, index: u64, bytes: u64) -> u64 {
+        let segment_bytes = self.segment_bytes();
+        self.lock().points.before(index, bytes, segment_bytes).unwrap_or(0)
+    }
+
     /// Bytes handed over and not yet taken by the writer.
     pub fn queued_bytes(&self) -> usize {
         self.lock().queued_bytes

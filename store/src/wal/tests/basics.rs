@@ -91,6 +91,20 @@ fn purged_segments_are_recycled() {
 }
 
 #[test]
+fn how_far_back_so_many_bytes_reach_is_known() {
+    let log = open_with(Arc::new(SimulatedDisk::new()), dir(), options(1 << 20, 0)).unwrap();
+    let entry = |index| vec![(id(1, index), Bytes::from(vec![7; 10_000]))];
+    (1..1000).for_each(|index| assert!(log.append(entry(index))));
+    assert_eq!(log.wal.entry_before(999, 11_000_000), 0);
+    for (upto, entries) in [(999, 10), (999, 500), (700, 600), (200, 1)] {
+        let found = log.wal.entry_before(upto, entries * 10_000);
+        // Ends of segments stay empty, and only some places are known.
+        let (least, most) = (entries * 97 / 100, entries + 16);
+        assert!((least..=most).contains(&(upto - found)), "{upto} {entries} {found}");
+    }
+}
+
+#[test]
 fn a_purge_beyond_the_end_starts_anew() {
     let disk = SimulatedDisk::new();
     let log = open(&disk).unwrap();
