@@ -119,9 +119,9 @@ impl Model {
     }
 
     pub(super) fn txn(&mut self, request: &TxnRequest) -> Result<Answer, Refusal> {
-        let before = self.live(self.revision);
+        let mut before = self.live(self.revision);
         let path = decide(&before, request);
-        self.check(request, &path, &before)?;
+        self.check(request, &path, &mut before)?;
         let mut txn = Txn::of(self);
         let answer = txn.run(request, &path);
         txn.commit();
@@ -137,7 +137,7 @@ impl Model {
         &self,
         request: &TxnRequest,
         path: &Path,
-        before: &BTreeMap<Vec<u8>, KeyValue>,
+        before: &mut BTreeMap<Vec<u8>, KeyValue>,
     ) -> Result<(), Refusal> {
         let mut nested = path.nested.iter();
         for op in if path.succeeded { &request.success } else { &request.failure } {
@@ -159,6 +159,10 @@ impl Model {
                     }
                 }
                 Request::RequestTxn(txn) => self.check(txn, nested.next().unwrap(), before)?,
+                // Others are refused when a put of theirs follows.
+                Request::RequestDeleteRange(delete) if delete.range_end == [0] => {
+                    before.retain(|key, _| *key < delete.key);
+                }
                 _ => {}
             }
         }
