@@ -6,8 +6,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -16,46 +14,9 @@ use store::wal::Wal;
 use tokio::sync::watch;
 
 use crate::limits;
+use crate::poke::Errands;
 use crate::replica::{Current, Shared};
 use crate::snapshots::Snapshots;
-
-/// Wakes the housekeeper.
-#[derive(Clone)]
-pub struct Poke {
-    sender: Sender<Errand>,
-    /// A poke has not been noticed yet, so that another would say nothing new.
-    poked: Arc<AtomicBool>,
-}
-
-enum Errand {
-    Look,
-    Stop,
-}
-
-impl Poke {
-    pub fn new() -> (Self, Errands) {
-        let (sender, receiver) = channel();
-        let poked = Arc::new(AtomicBool::new(false));
-        (Self { sender, poked: poked.clone() }, Errands { receiver, poked })
-    }
-
-    pub fn look(&self) {
-        if !self.poked.swap(true, Ordering::AcqRel) {
-            // The keeper is gone only when the process stops.
-            let _ = self.sender.send(Errand::Look);
-        }
-    }
-
-    pub fn stop(&self) {
-        let _ = self.sender.send(Errand::Stop);
-    }
-}
-
-/// The housekeeper's end of its pokes.
-pub struct Errands {
-    receiver: Receiver<Errand>,
-    poked: Arc<AtomicBool>,
-}
 
 pub struct Housekeeper {
     pub data_dir: PathBuf,
@@ -89,12 +50,7 @@ impl Housekeeper {
             compacted: Some(self.store().compaction_finished()),
             ..Default::default()
         };
-        loop {
-            match errands.receiver.recv_timeout(limits::HOUSEKEEPING_INTERVAL) {
-                Ok(Errand::Stop) | Err(RecvTimeoutError::Disconnected) => break,
-                Ok(Errand::Look) | Err(RecvTimeoutError::Timeout) => {}
-            }
-            errands.poked.store(false, Ordering::Release);
+        while errands.wait(limits::HOUSEKEEPING_INTERVAL) {
             self.watch_space();
             self.compact()?;
             if self.store().checkpoint_due() {

@@ -11,13 +11,15 @@ use hyper::body::Incoming;
 use tonic::body::Body;
 
 use crate::replica::{Current, Replica};
-use crate::serve::Answer;
 
 /// What the pages say.
 pub struct Pages {
     /// The etcd version that clients are told.
     pub version: String,
 }
+
+/// The response on its way.
+pub type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
 type Page = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 

@@ -33,6 +33,7 @@ mod gather;
 mod housekeeper;
 mod http_pages;
 mod listen;
+mod poke;
 mod publish;
 mod raft;
 mod replica;

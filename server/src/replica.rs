@@ -13,8 +13,8 @@ use proto::internal::{Command, command};
 use store::mvcc::{Response, Store};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use crate::housekeeper::Poke;
 use crate::limits;
+use crate::poke::Poke;
 use crate::raft::types::{Outcome, Proposal};
 
 /// Why a proposal or a read barrier has no result.

@@ -3,9 +3,7 @@
 //! One port speaks gRPC over HTTP/2 and plain HTTP/1; what decides is the request itself.
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +24,7 @@ use tonic::{Code, Status};
 use crate::api::watch::WatchService;
 use crate::api::{Cluster, Kv, Maintenance, status};
 use crate::authority::PlainAuthority;
+use crate::http_pages::Answer;
 use crate::listen::Listener;
 use crate::replica::{Replica, Unavailable};
 use crate::{gather, http_pages, limits};
@@ -40,9 +39,6 @@ pub struct Services {
     pub replica: Replica,
     pub pages: Arc<http_pages::Pages>,
 }
-
-/// The response on its way.
-pub type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
 impl hyper::service::Service<Request<Incoming>> for Services {
     type Response = Response<Body>;

@@ -15,9 +15,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::api::Identity;
 use crate::config::{Config, Url};
 use crate::front::{Front, MemberDisk, connection_options, runtime};
-use crate::housekeeper::{Errands, Housekeeper, Poke};
+use crate::housekeeper::Housekeeper;
 use crate::http_pages::PeerPages;
 use crate::listen::{self, Bound};
+use crate::poke::{Errands, Poke};
 use crate::raft::{self, types};
 use crate::replica::{
     Admission, Current, Inbox, Outboxes, ReplicaOptions, Requests, Shared, Standing,

@@ -13,7 +13,7 @@ use store::mvcc::{Input, RevisionEvents};
 use tokio_stream::StreamExt;
 
 use super::types::{self, Entry, Outcome, Types};
-use crate::housekeeper::Poke;
+use crate::poke::Poke;
 use crate::replica::{Current, Outboxes};
 use crate::snapshots::Snapshots;
 

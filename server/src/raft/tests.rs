@@ -18,8 +18,8 @@ use tempfile::TempDir;
 use super::machine::Publish;
 use super::types::{Entry, Types};
 use super::{Log, Machine};
-use crate::housekeeper::Poke;
 use crate::limits;
+use crate::poke::Poke;
 use crate::replica::{Current, Outboxes};
 use crate::snapshots::Snapshots;
 
