@@ -62,6 +62,10 @@ impl Backlog {
         self.records.is_empty()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
+    }
+
     /// Takes note of a row that the engine holds.
     pub(super) fn hold(&mut self, record: Record) {
         *self.held.entry(bucket(record)).or_default() += bytes_of(record);
@@ -135,9 +139,10 @@ impl Backlog {
         self.list_rows = self.list_rows.max(number);
     }
 
-    /// The rows of the list, which is not needed any more once the rows it names are removed.
+    /// The rows of the list, which is not needed any more once the rows it names are removed. The
+    /// last first, so that those a crash leaves are still counted rightly.
     pub(super) fn take_list(&mut self) -> Vec<Bytes> {
-        (0..std::mem::take(&mut self.list_rows)).map(list_row).collect()
+        (0..std::mem::take(&mut self.list_rows)).rev().map(list_row).collect()
     }
 
     /// Reads the list; its revisions are in order.

@@ -59,11 +59,13 @@ pub(super) struct Checkpointing {
     backlog: Backlog,
     /// Bytes the engine has rewritten and not given back, roughly.
     rewritten: u64,
+    /// How often it was maintained in this checkpoint.
+    maintained: u32,
 }
 
 impl Checkpointing {
     pub(super) fn new(applied: LogId, backlog: Backlog) -> Self {
-        Self { applied, backlog, rewritten: 0 }
+        Self { applied, backlog, rewritten: 0, maintained: 0 }
     }
 }
 
@@ -96,15 +98,20 @@ impl Store {
         self.engine.apply(batch)?;
         self.engine.flush()?;
         work.applied = frozen.meta.applied;
+        let frozen_bytes = frozen.rows.bytes();
         let released = self.state_mut().frozen.take();
         drop((released, frozen));
-        self.remove_dropped(&mut work)?;
+        let removed = self.remove_dropped(&mut work)?;
         self.maintain(&mut work)?;
+        let left = work.backlog.len();
+        let maintained = std::mem::take(&mut work.maintained);
+        tracing::debug!(frozen_bytes, removed, left, maintained, "checkpoint");
         Ok(true)
     }
 
     fn maintain(&self, work: &mut Checkpointing) -> Result<(), Fatal> {
         work.rewritten = 0;
+        work.maintained += 1;
         self.engine.maintain()
     }
 
@@ -194,8 +201,9 @@ impl Store {
         surviving
     }
 
-    fn remove_dropped(&self, work: &mut Checkpointing) -> Result<(), Fatal> {
-        let mut portions = 0;
+    /// Returns how many rows.
+    fn remove_dropped(&self, work: &mut Checkpointing) -> Result<usize, Fatal> {
+        let (mut portions, mut removed) = (0, 0);
         while !work.backlog.is_empty() && (portions < PORTIONS_MIN || !self.checkpoint_due()) {
             let bound = work.backlog.portion_bytes(self.options.rewrite_bytes as u64);
             let portion = work.backlog.portion(bound);
@@ -204,6 +212,7 @@ impl Store {
             }
             work.rewritten += portion.bytes;
             portions += 1;
+            removed += portion.records.len();
             // A row is there for as long as its key row is, so that goes last.
             let records = || portion.records.iter().copied();
             self.remove(records().flat_map(rows::value_rows))?;
@@ -212,7 +221,7 @@ impl Store {
         if work.backlog.is_empty() {
             self.engine.delete_many(&work.backlog.take_list())?;
         }
-        Ok(())
+        Ok(removed)
     }
 
     fn remove(&self, mut keys: impl Iterator<Item = Bytes>) -> Result<(), Fatal> {

@@ -24,7 +24,8 @@ pub struct StoreOptions {
     pub recent_bytes_max: usize,
     /// RAM for rows read from the engine.
     pub cache_bytes: usize,
-    /// RAM for what the engine rewrites before it has to give it back. Grows with the engine.
+    /// What the engine rewrites before it has to give the memory for it back, during which readers
+    /// wait. It needs more than twice that; the bound grows with the engine.
     pub rewrite_bytes: usize,
 }
 
@@ -34,7 +35,7 @@ impl Default for StoreOptions {
             max_txn_ops: 128,
             recent_bytes_max: 16 << 20,
             cache_bytes: 16 << 20,
-            rewrite_bytes: 16 << 20,
+            rewrite_bytes: 8 << 20,
         }
     }
 }
