@@ -7,6 +7,8 @@ mod differential;
 mod process;
 mod range_stream;
 mod scripts;
+mod snapshot;
 mod sockets;
 mod tidy;
 mod utl;
+mod watch;
