@@ -87,7 +87,16 @@ impl Crash {
     fn round(&self, campaign: &mut Campaign, round: u64, total: &mut Total) -> Result<()> {
         let mut rng = campaign.rng(round);
         let log_before = campaign.node.log().len();
-        let load = campaign.load(round, Mix::default())?;
+        let load = match campaign.load(round, Mix::default()) {
+            // It found the damage between the check and the load.
+            Err(_) if total.vandal.engine_is_suspect() && gave_up(campaign, total.started) => {
+                campaign.node.start_again().map_err(|error| no_start(&error))?;
+                total.vandal.engine_was_rebuilt();
+                total.restarts += 1;
+                campaign.load(round, Mix::default())?
+            }
+            load => load?,
+        };
         let busy = Duration::from_millis(rng.random_range(100..1400));
         let blow = Blow::draw(&mut rng);
         sleep(busy);
@@ -115,6 +124,7 @@ impl Crash {
         ));
         let started = Instant::now();
         let log_before = campaign.node.log().len();
+        total.started = log_before;
         let (summary, restarts) =
             restart(campaign, blow, total.vandal.engine_is_suspect(), &mut gathered, &mut rng)?;
         let took = started.elapsed();
@@ -155,6 +165,8 @@ struct Total {
     rebuilt: u64,
     /// Times that the member ended because it found damage, before a start repaired it.
     restarts: u64,
+    /// Where the log of the running member begins.
+    started: usize,
     vandal: Vandal,
 }
 
