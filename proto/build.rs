@@ -12,6 +12,7 @@ fn main() {
     tonic_prost_build::configure()
         .build_client(std::env::var_os("CARGO_FEATURE_CLIENT").is_some())
         .build_server(std::env::var_os("CARGO_FEATURE_SERVER").is_some())
+        .codec_path("crate::codec::SizedCodec")
         .extern_path(".mvccpb.KeyValue", "crate::EncodedKeyValue")
         .bytes(".kvd.internal.Entry")
         .compile_fds(descriptors)

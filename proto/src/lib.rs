@@ -5,6 +5,8 @@
 //! encoded once when it was written, so that ranges, watches and snapshots only copy them.
 //! Features `client` and `server` add the tonic stubs of that side.
 
+#[cfg(any(feature = "client", feature = "server"))]
+pub mod codec;
 mod key_value;
 
 pub use key_value::{EncodedKeyValue, KeyValue};

@@ -142,11 +142,12 @@ fn progress_notify(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Half the processors, as the replica and the log need some too; one up to three of them.
+/// Half the processors, as the replica and the log need some too, but two where there are two:
+/// what a thread saves by working alone is less than what the second processor can do.
 fn grpc_threads(s: &Settings) -> Result<usize, Error> {
     let threads = integer(s, "grpc-threads")? as usize;
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    Ok(if threads > 0 { threads } else { (processors / 2).max(1) })
+    Ok(if threads > 0 { threads } else { (processors / 2).max(processors.min(2)) })
 }
 
 /// Clients parse it: Kubernetes switches features on by it.

@@ -36,7 +36,7 @@ pub(super) static OPTIONS: &[Opt] = &[
         "grpc-threads",
         Integer(0, 1024),
         "0",
-        "Threads that serve clients; 0 means half the processors.",
+        "Threads that serve clients; 0 means half the processors, at least two of them.",
     ),
     option(
         "unsafe-no-fsync",
