@@ -43,7 +43,7 @@ impl Generator {
             0..330 => Step::Put(self.put()),
             330..560 => Step::Range(self.range()),
             560..640 => Step::Delete(self.delete()),
-            640..880 => Step::Txn(self.txn(0)),
+            640..880 => Step::Txn(spare_etcd(self.txn(0))),
             880..900 => Step::Compact(self.compact()),
             900..930 => Step::HashKv(HashKvRequest { revision: self.revision() }),
             930..970 => self.watch_create(),
@@ -289,5 +289,31 @@ impl Generator {
             _ => (self.random.random_range(0..STREAMS), 12345),
         };
         Step::WatchCancel { stream, id }
+    }
+}
+
+/// A put that keeps the value or lease of a key ends etcd if the transaction deletes that key
+/// before, and lets it pass if the delete has no end. Such puts bring their own.
+fn spare_etcd(mut txn: TxnRequest) -> TxnRequest {
+    let mut endless = false;
+    for_each_operation(&mut txn, &mut |request| {
+        endless |= matches!(request, Request::RequestDeleteRange(del) if del.range_end == [0]);
+    });
+    if endless {
+        for_each_operation(&mut txn, &mut |request| {
+            if let Request::RequestPut(put) = request {
+                (put.ignore_value, put.ignore_lease) = (false, false);
+            }
+        });
+    }
+    txn
+}
+
+fn for_each_operation(txn: &mut TxnRequest, visit: &mut dyn FnMut(&mut Request)) {
+    for request in txn.success.iter_mut().chain(&mut txn.failure).flat_map(|op| &mut op.request) {
+        visit(request);
+        if let Request::RequestTxn(nested) = request {
+            for_each_operation(nested, visit);
+        }
     }
 }

@@ -25,6 +25,8 @@
 //! - HashKV of a revision whose compaction still runs: the run waits for the compaction first.
 //! - `Compact(0)`: etcd then answers HashKV of revision 0, which means the current one, with the
 //!   hash of that compaction.
+//! - A put that keeps what its transaction deleted before by a delete without an end: etcd panics
+//!   on it. kvd refuses the transaction.
 //!
 //! Leases, auth and membership changes are not called.
 
