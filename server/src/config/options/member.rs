@@ -60,12 +60,8 @@ pub(super) static LIMITS: &[Opt] = &[
         "4294967295",
         "Streams a client may have open on one connection.",
     ),
-    option(
-        "grpc-keepalive-min-time",
-        Duration,
-        "5s",
-        "A client that pings more often than this is disconnected.",
-    ),
+    option("grpc-keepalive-min-time", Duration, "5s", "How often a client may ping.")
+        .accepted("clients that ping more often are not disconnected yet"),
     option(
         "grpc-keepalive-interval",
         Duration,
