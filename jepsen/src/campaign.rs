@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use harness::{Client, Node, NodeOptions, Target};
@@ -74,6 +75,13 @@ impl Campaign {
         let endpoint = self.node.endpoint();
         let load = Load::start(&endpoint, mix, seed, from, &self.common);
         self.runtime.block_on(load).context("starting the clients")
+    }
+
+    /// Returns once the load has brought the member to a revision.
+    pub(crate) fn wait_revision(&self, revision: i64, within: Duration) -> Result<()> {
+        let told = self.common.wait_told(revision);
+        let told = self.runtime.block_on(async { tokio::time::timeout(within, told).await });
+        told.map_err(|_| violation(format!("revision {revision} was not reached in {within:?}")))
     }
 
     /// One write of its own; an error other than a refusal is one here as well.

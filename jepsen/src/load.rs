@@ -40,7 +40,7 @@ impl Default for Mix {
 pub(crate) struct Common {
     next_id: AtomicU64,
     /// The newest revision that anybody was told of.
-    floor: AtomicI64,
+    floor: watch::Sender<i64>,
     /// The newest revision that a compaction was asked for.
     compaction: AtomicI64,
     /// The watcher has seen everything up to here.
@@ -55,7 +55,7 @@ impl Common {
     }
 
     pub(crate) fn floor(&self) -> i64 {
-        self.floor.load(Ordering::SeqCst)
+        *self.floor.borrow()
     }
 
     /// Notes that a compaction will be asked for.
@@ -64,7 +64,14 @@ impl Common {
     }
 
     pub(crate) fn told(&self, revision: i64) {
-        self.floor.fetch_max(revision, Ordering::SeqCst);
+        self.floor
+            .send_if_modified(|floor| revision > std::mem::replace(floor, revision.max(*floor)));
+    }
+
+    /// Returns once somebody was told of `revision`.
+    pub(crate) async fn wait_told(&self, revision: i64) {
+        let reached = self.floor.subscribe().wait_for(|floor| *floor >= revision).await.is_ok();
+        assert!(reached, "the sender lives as long as this");
     }
 }
 

@@ -35,6 +35,9 @@ const LEFT_BYTES: u64 = 64 << 20;
 const FULL_WITHIN: Duration = Duration::from_secs(180);
 /// How long a member may take to notice that there is room again.
 const ROOM_WITHIN: Duration = Duration::from_secs(30);
+/// Written before a log begins to fail, so that there is something to keep.
+const HEALTHY_REVISIONS: i64 = 300;
+const WRITTEN_WITHIN: Duration = Duration::from_secs(60);
 /// How long a member whose log fails may live on under load.
 const END_WITHIN: Duration = Duration::from_secs(30);
 
@@ -120,7 +123,7 @@ impl FullDisk {
         let mut campaign = Campaign::start(self.options(), seed)?;
         let mut rng = campaign.rng(1);
         let load = campaign.load(1, Mix::default())?;
-        sleep(Duration::from_millis(300));
+        campaign.wait_revision(HEALTHY_REVISIONS, WRITTEN_WITHIN)?;
         let mut gathered = campaign.runtime.block_on(load.finish());
         campaign.accept(&gathered)?;
         let mut total = campaign.check(&mut gathered, &mut rng)?;
