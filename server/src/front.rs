@@ -17,10 +17,11 @@ use crate::api::maintenance::Disk;
 use crate::api::watch::WatchService;
 use crate::api::{Cluster, Identity, Kv, Maintenance};
 use crate::config::{Config, Url};
+use crate::connection::{self, ConnectionOptions};
 use crate::http_pages::Pages;
 use crate::poke::Poke;
 use crate::replica::{Inbox, Replica, Shared};
-use crate::serve::{self, ConnectionOptions, Services};
+use crate::services::Services;
 use crate::snapshots::Snapshots;
 use crate::watch::Hub;
 use crate::{limits, publish, stop};
@@ -96,13 +97,14 @@ impl Front {
             pages: Arc::new(Pages { version: config.server_version.clone() }),
         };
         let options = connection_options(&config);
-        serve::serve(self.connections, services, options, self.stop).await;
+        connection::serve(self.connections, services, options, self.stop).await;
     }
 }
 
 pub fn connection_options(config: &Config) -> ConnectionOptions {
     ConnectionOptions {
         concurrent_streams_max: config.max_concurrent_streams,
+        ping_interval_min: config.grpc_keepalive_min_time,
         keepalive_interval: config.grpc_keepalive_interval,
         keepalive_timeout: config.grpc_keepalive_timeout,
     }

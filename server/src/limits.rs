@@ -27,6 +27,9 @@ pub const READY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Clean shutdown: how long open requests may take before connections are cut.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_millis(1000);
 
+/// How long a client that is sent away may take to close its side of the connection.
+pub const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How long opening the engine may make no progress before it is taken for damaged.
 pub const ENGINE_STALL_TIMEOUT: Duration = Duration::from_secs(120);
 

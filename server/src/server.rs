@@ -23,10 +23,9 @@ use crate::raft::{self, types};
 use crate::replica::{
     Admission, Current, Inbox, Outboxes, ReplicaOptions, Requests, Shared, Standing,
 };
-use crate::serve;
 use crate::snapshots::Snapshots;
 use crate::watch::Hub;
-use crate::{limits, stop};
+use crate::{connection, limits, stop};
 
 /// Runs a member until it is told to stop. Every error names what failed and is safe to exit on.
 pub fn run(config: Config) -> anyhow::Result<()> {
@@ -183,7 +182,7 @@ impl Member {
         let (deal, dealt) = mpsc::unbounded_channel();
         let peers = Dealers { deal: vec![deal], stop: dealers.stop.clone() };
         peers.accept_all(listeners.peer_listeners)?;
-        tokio::spawn(serve::serve(
+        tokio::spawn(connection::serve(
             dealt,
             PeerPages { version: config.server_version.clone(), current: self.current.clone() },
             connection_options(config),
@@ -294,7 +293,11 @@ struct Dealers {
 impl Dealers {
     fn accept_all(&self, listeners: Vec<Bound>) -> std::io::Result<()> {
         for listener in listeners {
-            tokio::spawn(serve::accept(listener.listen()?, self.deal.clone(), self.stop.clone()));
+            tokio::spawn(connection::accept(
+                listener.listen()?,
+                self.deal.clone(),
+                self.stop.clone(),
+            ));
         }
         Ok(())
     }

@@ -1,8 +1,7 @@
 //! Clients that name a URL where HTTP/2 wants a host are served: grpc-go never looks at it, and
 //! etcdctl 3.4 does so for `endpoint status` and `endpoint hashkv`, and names paths of sockets too.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -12,16 +11,7 @@ use harness::{Node, NodeOptions, Target, etcd_is_required};
 use prost::Message as _;
 use proto::etcdserverpb::StatusResponse;
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const GOAWAY: u8 = 7;
-
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+use crate::wire::{Wire, field, request};
 
 /// Debian's etcdctl, the oldest one that is still around.
 const ETCDCTL: &str = "/usr/bin/etcdctl";
@@ -31,68 +21,29 @@ fn node() -> Node {
     Node::start_one(target).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
-
-/// A header literal whose name is in the table; `kind` is 0x40 to remember it, 0 not to.
-fn field(kind: u8, name: u8, value: &str) -> Vec<u8> {
-    let length = u8::try_from(value.len()).unwrap();
-    [&[kind | name, length], value.as_bytes()].concat()
-}
-
-/// A request with an empty message: POST, http, the path, what is given, and `te: trailers`, which
-/// is a new name.
-fn request(stream: u32, authority: &[u8], content_type: &[u8]) -> Vec<u8> {
-    let path = field(0, 4, "/etcdserverpb.Maintenance/Status");
-    let fields = [b"\x83\x86", &path[..], authority, content_type, b"\x00\x02te\x08trailers"];
-    let headers = frame(HEADERS, END_HEADERS, stream, &fields.concat());
-    [headers, frame(DATA, END_STREAM, stream, &[0; 5])].concat()
-}
-
-/// Reads up to the answer on this stream.
-fn answer(connection: &mut TcpStream, stream: u32) -> StatusResponse {
-    loop {
-        let mut header = [0; 9];
-        connection.read_exact(&mut header).unwrap();
-        let [a, b, c, kind, _, id @ ..] = header;
-        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
-        connection.read_exact(&mut payload).unwrap();
-        assert!(kind != RST_STREAM && kind != GOAWAY, "frame {kind}: {payload:?}");
-        if kind == DATA && u32::from_be_bytes(id) == stream {
-            return StatusResponse::decode(&payload[5..]).unwrap();
-        }
-    }
-}
-
-fn connect(node: &Node) -> TcpStream {
-    let connection = TcpStream::connect(("127.0.0.1", node.options().client_port)).unwrap();
-    connection.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    (&connection).write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).unwrap();
-    connection
-}
-
 #[test]
 fn a_url_as_authority_is_served() {
     let node = node();
-    let mut connection = connect(&node);
+    let mut wire = Wire::connect(&node);
+    let path = "/etcdserverpb.Maintenance/Status";
     // The content type is 31 in the table.
-    let first = request(1, &field(0x40, 1, &node.endpoint()), b"\x5f\x10application/grpc");
+    let url = field(0x40, 1, &node.endpoint());
+    let first = request(1, path, &[&url[..], b"\x5f\x10application/grpc"].concat());
     // Both are remembered: 62 is the newest, the content type; 63 the authority.
-    let second = request(3, &[0x80 | 63], &[0x80 | 62]);
+    let second = request(3, path, &[0x80 | 63, 0x80 | 62]);
     // And once more not to be remembered, byte by byte.
-    let third = request(5, &field(0, 1, &node.endpoint()), &[0x80 | 62]);
-    connection.write_all(&first).unwrap();
-    let status = answer(&mut connection, 1);
+    let third = request(5, path, &[&field(0, 1, &node.endpoint())[..], &[0x80 | 62]].concat());
+    let answer =
+        |wire: &mut Wire, stream| StatusResponse::decode(&wire.answer(stream)[..]).unwrap();
+    wire.send(&first);
+    let status = answer(&mut wire, 1);
     assert_ne!(status.leader, 0);
-    connection.write_all(&second).unwrap();
-    assert_eq!(answer(&mut connection, 3).version, status.version);
-    connection.set_nodelay(true).unwrap();
+    wire.send(&second);
+    assert_eq!(answer(&mut wire, 3).version, status.version);
     for byte in third {
-        connection.write_all(&[byte]).unwrap();
+        wire.send(&[byte]);
     }
-    assert_eq!(answer(&mut connection, 5).version, status.version);
+    assert_eq!(answer(&mut wire, 5).version, status.version);
 }
 
 /// Whether there is an etcdctl to run; without one the test is passed over, unless it must run.

@@ -4,6 +4,7 @@
 mod authority;
 mod ctl;
 mod differential;
+mod pings;
 mod process;
 mod range_stream;
 mod scripts;
@@ -12,3 +13,4 @@ mod sockets;
 mod tidy;
 mod utl;
 mod watch;
+mod wire;

@@ -60,8 +60,7 @@ pub(super) static LIMITS: &[Opt] = &[
         "4294967295",
         "Streams a client may have open on one connection.",
     ),
-    option("grpc-keepalive-min-time", Duration, "5s", "How often a client may ping.")
-        .accepted("clients that ping more often are not disconnected yet"),
+    option("grpc-keepalive-min-time", Duration, "5s", "How often a client may ping."),
     option(
         "grpc-keepalive-interval",
         Duration,

@@ -43,7 +43,7 @@ fn files_as_etcds_sample() {
     assert_eq!(config.grpc_keepalive_min_time, Duration::from_secs(3));
     assert_eq!(config.watch_progress_notify_interval, Duration::from_secs(5));
     assert_eq!(config.warning_apply_duration, Duration::from_secs(2));
-    assert_eq!(config.notes.len(), 2, "{:?}", config.notes);
+    assert_eq!(config.notes.len(), 1, "{:?}", config.notes);
     assert_eq!(file_config("", "", "").name, "default");
     assert_eq!(file_config("{\"name\": \"json\", \"max-txn-ops\": 5}", "", "").name, "json");
 }

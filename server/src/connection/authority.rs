@@ -26,16 +26,9 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What a client starts with that speaks HTTP/2.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Length (3 bytes), type, flags, stream (4 bytes).
-const FRAME_HEADER_BYTES: usize = 9;
-/// The largest frame that we accept, which is HTTP/2's default.
-const PAYLOAD_BYTES_MAX: usize = 16 << 10;
-
-const HEADERS: u8 = 0x1;
-const PADDED: u8 = 0x8;
-const PRIORITY: u8 = 0x20;
+use super::frames::{
+    FRAME_HEADER_BYTES, FrameHeader, HEADERS, PADDED, PAYLOAD_BYTES_MAX, PREFACE, PRIORITY,
+};
 
 /// A connection without URLs as authority.
 pub struct PlainAuthority<S> {
@@ -194,10 +187,8 @@ impl Filter {
 
     fn header(&mut self, bytes: &[u8]) -> usize {
         let count = self.hold(FRAME_HEADER_BYTES, bytes);
-        if let [high, middle, low, kind, ..] = self.held[..]
-            && self.held.len() == FRAME_HEADER_BYTES
-        {
-            let length = u32::from_be_bytes([0, high, middle, low]) as usize;
+        if let Ok(header) = self.held[..].try_into() {
+            let FrameHeader { length, kind, .. } = FrameHeader::decode(header);
             if kind == HEADERS && (1..=PAYLOAD_BYTES_MAX).contains(&length) {
                 self.at = At::Headers(FRAME_HEADER_BYTES + length);
             } else {

@@ -54,6 +54,32 @@ impl<S: AsyncWrite + Unpin> Gathered<S> {
     }
 }
 
+impl<S: AsyncRead + AsyncWrite + Unpin> Gathered<S> {
+    /// Writes what is left and waits until the client ends the connection too. To close it while
+    /// bytes of the client are unread would reset it, and the client might never see what it was
+    /// told last.
+    pub async fn farewell(&self) -> io::Result<()> {
+        poll_fn(|cx| {
+            let mut shared = lock(&self.0);
+            ready!(shared.poll_write_out(cx))?;
+            Pin::new(&mut shared.stream).poll_shutdown(cx)
+        })
+        .await?;
+        poll_fn(|cx| {
+            let mut shared = lock(&self.0);
+            loop {
+                let mut passed = [0; 4096];
+                let mut buffer = ReadBuf::new(&mut passed);
+                ready!(Pin::new(&mut shared.stream).poll_read(cx, &mut buffer))?;
+                if buffer.filled().is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        })
+        .await
+    }
+}
+
 impl<S: AsyncWrite + Unpin> Shared<S> {
     /// Ready when nothing waits any more.
     fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

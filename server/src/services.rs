@@ -1,0 +1,116 @@
+//! Routes each request to its service.
+//!
+//! One port speaks gRPC over HTTP/2 and plain HTTP/1; what decides is the request itself.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, Request, Response};
+use hyper::body::Incoming;
+use proto::etcdserverpb::cluster_server::ClusterServer;
+use proto::etcdserverpb::kv_server::KvServer;
+use proto::etcdserverpb::maintenance_server::MaintenanceServer;
+use proto::etcdserverpb::watch_server::WatchServer;
+use tonic::body::Body;
+use tonic::codegen::Service;
+use tonic::{Code, Status};
+
+use crate::api::watch::WatchService;
+use crate::api::{Cluster, Kv, Maintenance, status};
+use crate::http_pages::{Answer, Pages};
+use crate::replica::{Replica, Unavailable};
+
+/// The services of one runtime. Cloning shares them.
+#[derive(Clone)]
+pub struct Services {
+    pub kv: KvServer<Kv>,
+    pub watch: WatchServer<WatchService>,
+    pub cluster: ClusterServer<Cluster>,
+    pub maintenance: MaintenanceServer<Maintenance>,
+    pub replica: Replica,
+    pub pages: Arc<Pages>,
+}
+
+impl hyper::service::Service<Request<Incoming>> for Services {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn call(&self, request: Request<Incoming>) -> Answer {
+        if !is_grpc(request.headers()) {
+            let page = self.pages.answer(&request, &self.replica);
+            return Box::pin(async { Ok(page.await) });
+        }
+        if let Err(status) = self.check_metadata(request.headers()) {
+            return answer(status);
+        }
+        let Some(service) = request.uri().path().split('/').nth(1) else {
+            return answer(status::unimplemented(request.uri().path()));
+        };
+        let called: Answer = match service {
+            "etcdserverpb.KV" => self.kv.clone().call(request),
+            "etcdserverpb.Watch" => self.watch.clone().call(request),
+            "etcdserverpb.Maintenance" => self.maintenance.clone().call(request),
+            "etcdserverpb.Cluster" => self.cluster.clone().call(request),
+            _ => return answer(status::unimplemented(request.uri().path())),
+        };
+        Box::pin(async {
+            let mut response = called.await?;
+            as_grpc_go_says(response.headers_mut());
+            Ok(response)
+        })
+    }
+}
+
+impl Services {
+    /// What etcd's clients say about the call beside its message.
+    fn check_metadata(&self, headers: &HeaderMap) -> Result<(), Status> {
+        if let Some(version) = headers.get("client-api-version")
+            && std::str::from_utf8(version.as_bytes()).is_err()
+        {
+            return Err(Status::invalid_argument("etcdserver: invalid client api version"));
+        }
+        let needs_leader = headers.get("hasleader").is_some_and(|value| value == "true");
+        if needs_leader && self.replica.standing().leader == 0 {
+            return Err(status::unavailable(Unavailable::NoLeader));
+        }
+        Ok(())
+    }
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers
+        .get(http::header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+fn answer(status: Status) -> Answer {
+    Box::pin(std::future::ready(Ok(status.into_http())))
+}
+
+/// A message above the limit is refused by tonic with a code and text of its own; clients know
+/// grpc-go's.
+fn as_grpc_go_says(headers: &mut HeaderMap) {
+    if headers.get("grpc-status").is_none_or(|code| code != "11") {
+        return;
+    }
+    let Some(numbers) = headers
+        .get("grpc-message")
+        .and_then(|message| message.to_str().ok())
+        .and_then(|message| message.split_once("message%20length%20too%20large"))
+        .map(|(_, rest)| rest)
+    else {
+        return;
+    };
+    let mut numbers = numbers.split("%20").filter_map(|word| {
+        word.trim_end_matches(|c: char| !c.is_ascii_digit()).parse::<u64>().ok()
+    });
+    if let (Some(found), Some(limit)) = (numbers.next(), numbers.next()) {
+        let text =
+            format!("grpc:%20received%20message%20larger%20than%20max%20({found}%20vs.%20{limit})");
+        headers.insert("grpc-status", HeaderValue::from(Code::ResourceExhausted as i32));
+        if let Ok(text) = HeaderValue::from_str(&text) {
+            headers.insert("grpc-message", text);
+        }
+    }
+}
