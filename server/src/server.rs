@@ -237,7 +237,10 @@ impl Member {
             config.initial_advertise_peer_urls.iter().map(|url| url.to_string()).collect();
         let start = raft::Start {
             member_id: self.identity.member_id,
-            initial_members: BTreeMap::from([(self.identity.member_id, types::Node { peer_urls })]),
+            initial_members: BTreeMap::from([(
+                self.identity.member_id,
+                types::Node { name: config.name.clone(), peer_urls },
+            )]),
             heartbeat_interval: config.heartbeat_interval,
             election_timeout: config.election_timeout,
             pre_vote: config.pre_vote,

@@ -46,9 +46,11 @@ pub type Entry = <Types as RaftTypeConfig>::Entry;
 pub type Payload = <Types as RaftTypeConfig>::Payload;
 pub type Membership = openraft::Membership<u64, Node>;
 
-/// Where a member listens for its peers.
+/// A member as it entered the cluster. Its name and URLs may have changed since: the store's table
+/// of members knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Node {
+    pub name: String,
     pub peer_urls: Vec<String>,
 }
 
@@ -134,7 +136,11 @@ pub fn membership_message(membership: &Membership) -> internal::Membership {
             .collect(),
         nodes: membership
             .nodes()
-            .map(|(id, node)| internal::MemberNode { id: *id, peer_urls: node.peer_urls.clone() })
+            .map(|(id, node)| internal::MemberNode {
+                id: *id,
+                peer_urls: node.peer_urls.clone(),
+                name: node.name.clone(),
+            })
             .collect(),
     }
 }
@@ -144,7 +150,7 @@ pub fn membership(message: &internal::Membership) -> Membership {
     let nodes: std::collections::BTreeMap<u64, Node> = message
         .nodes
         .iter()
-        .map(|node| (node.id, Node { peer_urls: node.peer_urls.clone() }))
+        .map(|node| (node.id, Node { name: node.name.clone(), peer_urls: node.peer_urls.clone() }))
         .collect();
     Membership::new(configs, nodes).expect("a stored membership names a node for every voter")
 }

@@ -342,7 +342,11 @@ fn an_installed_snapshot_replaces_the_state() {
 fn members_and_membership_travel_in_snapshots() {
     let mut member = Member::new();
     let (store, _) = member.open().unwrap();
-    let node = |id| MemberNode { id, peer_urls: vec![format!("http://m{id}:2380")] };
+    let node = |id| MemberNode {
+        id,
+        peer_urls: vec![format!("http://m{id}:2380")],
+        name: format!("m{id}"),
+    };
     let membership =
         Membership { configs: vec![VoterSet { ids: vec![7] }], nodes: vec![node(7), node(9)] };
     store.apply(id(1), Input::Membership(&membership)).unwrap();

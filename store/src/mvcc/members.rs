@@ -17,7 +17,7 @@ pub(super) fn change(state: &mut State, id: LogId, membership: &internal::Member
             id: node.id,
             peer_urls: node.peer_urls.clone(),
             is_learner: !votes(node.id),
-            ..known.unwrap_or_default()
+            ..known.unwrap_or_else(|| Member { name: node.name.clone(), ..Member::default() })
         }
     };
     state.members = membership.nodes.iter().map(member).collect();

@@ -35,7 +35,11 @@ impl Source for Fixed {
 }
 
 fn sample(changes: i64) -> Fixed {
-    let node = |id| MemberNode { id, peer_urls: vec![format!("http://m{id}:2380")] };
+    let node = |id| MemberNode {
+        id,
+        peer_urls: vec![format!("http://m{id}:2380")],
+        name: format!("m{id}"),
+    };
     let membership = Membership {
         configs: vec![VoterSet { ids: vec![1, 2] }],
         nodes: [1, 2, 3].map(node).into(),
