@@ -6,6 +6,7 @@
 //!
 //! - [`Node`]: one server process with its data directory, ports and captured log; started,
 //!   stopped, killed, paused and started again. Synchronous, usable inside and outside of tokio.
+//! - [`Cluster`]: several of them, and the network between them, which can be cut.
 //! - [`Client`]: the raw generated stubs over one connection. Raw, because invalid requests are
 //!   half of what is tested.
 //! - [`script`]: golden scripts, `tests/scripts/*/*`: what is asked, and what etcd answered.
@@ -23,6 +24,7 @@
 //! | `UPDATE_GOLDENFILES` | `1`: scripts are rewritten with what the target answers |
 
 mod client;
+mod cluster;
 pub mod differential;
 
 mod node;
@@ -32,6 +34,7 @@ mod target;
 pub mod text;
 
 pub use client::Client;
+pub use cluster::{Cluster, ClusterOptions, PATIENCE};
 pub use node::{Node, NodeOptions};
 pub use ports::free_port;
 pub use target::{Target, etcd_is_required, go_binary, workspace_binary};

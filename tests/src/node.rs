@@ -34,6 +34,8 @@ pub struct NodeOptions {
     pub dir: Option<PathBuf>,
     pub client_port: u16,
     pub peer_port: u16,
+    /// Where peers reach this node, if that is not where it listens.
+    pub advertised_peer_url: Option<String>,
     /// `--initial-cluster`; when not given, the node alone.
     pub initial_cluster: Option<String>,
 }
@@ -50,6 +52,7 @@ impl NodeOptions {
             dir: None,
             client_port: free_port(),
             peer_port: free_port(),
+            advertised_peer_url: None,
             initial_cluster: None,
         }
     }
@@ -144,7 +147,8 @@ impl Node {
             }
         };
         let (client, peer) = (self.endpoint(), self.peer_url());
-        let alone = format!("{}={peer}", options.name);
+        let advertised = options.advertised_peer_url.as_ref().unwrap_or(&peer);
+        let alone = format!("{}={advertised}", options.name);
         let cluster = options.initial_cluster.as_ref().unwrap_or(&alone);
         command
             .arg(format!("--name={}", options.name))
@@ -152,7 +156,7 @@ impl Node {
             .arg(format!("--listen-client-urls={client}"))
             .arg(format!("--advertise-client-urls={client}"))
             .arg(format!("--listen-peer-urls={peer}"))
-            .arg(format!("--initial-advertise-peer-urls={peer}"))
+            .arg(format!("--initial-advertise-peer-urls={advertised}"))
             .arg(format!("--initial-cluster={cluster}"))
             .args(&options.args);
         // A test must not depend on what its caller happens to have set for etcd or kvd.
@@ -255,9 +259,14 @@ impl Node {
         format!("http://127.0.0.1:{}", self.options.client_port)
     }
 
-    /// The peer URL.
+    /// The URL that it listens on for its peers.
     pub fn peer_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.options.peer_port)
+    }
+
+    /// The URL that its peers are told.
+    pub fn advertised_peer_url(&self) -> String {
+        self.options.advertised_peer_url.clone().unwrap_or_else(|| self.peer_url())
     }
 
     pub fn options(&self) -> &NodeOptions {
