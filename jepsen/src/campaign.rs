@@ -10,11 +10,13 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::runtime::Runtime;
 
-use crate::check::{Checker, Summary};
-use crate::history::{Compaction, Operation, Outcome, Write};
-use crate::inspect::inspect;
-use crate::load::{Common, Gathered, Load, Mix};
-use crate::wire::{self, Failure};
+use crate::load::{Gathered, Load};
+use harness::history::author::Mix;
+use harness::history::check::{Checker, Summary};
+use harness::history::facts::{Compaction, Operation, Outcome, Write};
+use harness::history::inspect::inspect;
+use harness::history::knowledge::Knowledge;
+use harness::history::wire::{self, Failure};
 
 /// Problems shown; there may be thousands with one cause.
 const SHOWN_MAX: usize = 12;
@@ -51,7 +53,7 @@ pub(crate) struct Campaign {
     pub(crate) node: Node,
     pub(crate) runtime: Runtime,
     checker: Checker,
-    common: Arc<Common>,
+    common: Arc<Knowledge>,
     seed: u64,
 }
 
@@ -61,7 +63,7 @@ impl Campaign {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let node = Node::start(options)?;
-        let (checker, common) = (Checker::new(), Arc::new(Common::default()));
+        let (checker, common) = (Checker::new(), Arc::new(Knowledge::default()));
         Ok(Self { node, runtime, checker, common, seed })
     }
 

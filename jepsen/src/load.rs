@@ -1,79 +1,22 @@
 //! Clients that write, read, watch and compact, and remember every answer, until the server dies.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Result;
 use harness::Client;
+use harness::history::author::{Author, Mix};
+use harness::history::facts::{Compaction, Key, Outcome, Round};
+use harness::history::knowledge::Knowledge;
+use harness::history::wire::{self, Failure, Query, Seen, Watcher};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::history::{Compaction, Guard, Key, Operation, Outcome, Round, Value, Write};
-use crate::wire::{self, Failure, Query, Seen, Watcher};
-
 /// How long a killed server's connections may take to end.
 const LINGER: Duration = Duration::from_secs(3);
-
-/// Who does what.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Mix {
-    pub(crate) writers: u64,
-    pub(crate) readers: u64,
-    pub(crate) keys: Key,
-    pub(crate) compact: bool,
-    /// Percentage of writes that only delete.
-    pub(crate) deletions: u32,
-}
-
-impl Default for Mix {
-    fn default() -> Self {
-        Self { writers: 6, readers: 2, keys: 300, compact: true, deletions: 10 }
-    }
-}
-
-/// What all clients of a run know together.
-#[derive(Debug, Default)]
-pub(crate) struct Common {
-    next_id: AtomicU64,
-    /// The newest revision that anybody was told of.
-    floor: watch::Sender<i64>,
-    /// The newest revision that a compaction was asked for.
-    compaction: AtomicI64,
-    /// The watcher has seen everything up to here.
-    watched: AtomicI64,
-    /// Writes refused for lack of space.
-    no_space: AtomicU64,
-}
-
-impl Common {
-    pub(crate) fn next_id(&self) -> u64 {
-        self.next_id.fetch_add(1, Ordering::SeqCst) + 1
-    }
-
-    pub(crate) fn floor(&self) -> i64 {
-        *self.floor.borrow()
-    }
-
-    /// Notes that a compaction will be asked for.
-    pub(crate) fn will_compact(&self, revision: i64) {
-        self.compaction.fetch_max(revision, Ordering::SeqCst);
-    }
-
-    pub(crate) fn told(&self, revision: i64) {
-        self.floor
-            .send_if_modified(|floor| revision > std::mem::replace(floor, revision.max(*floor)));
-    }
-
-    /// Returns once somebody was told of `revision`.
-    pub(crate) async fn wait_told(&self, revision: i64) {
-        let reached = self.floor.subscribe().wait_for(|floor| *floor >= revision).await.is_ok();
-        assert!(reached, "the sender lives as long as this");
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
@@ -91,7 +34,7 @@ enum Stage {
 pub(crate) struct Load {
     stage: watch::Sender<Stage>,
     tasks: JoinSet<Part>,
-    common: Arc<Common>,
+    common: Arc<Knowledge>,
     /// Refusals before the start.
     no_space_before: u64,
 }
@@ -118,7 +61,7 @@ impl Load {
         mix: Mix,
         seed: u64,
         from: i64,
-        common: &Arc<Common>,
+        common: &Arc<Knowledge>,
     ) -> Result<Self> {
         let (stage, _) = watch::channel(Stage::Healthy);
         common.told(from - 1);
@@ -133,7 +76,7 @@ impl Load {
         for number in 0..mix.writers {
             let rng = StdRng::seed_from_u64(seed ^ ((number + 1) << 32));
             let client = Client::connect(endpoint).await?;
-            let writer = Writer { rng, mix, client, modified: BTreeMap::new() };
+            let writer = Writer { author: Author::new(mix, rng), client };
             load.tasks.spawn(writer.run(desk.clone()));
         }
         for number in 0..mix.readers {
@@ -192,7 +135,7 @@ impl Load {
 /// A client's view of the run.
 #[derive(Clone)]
 struct Desk {
-    common: Arc<Common>,
+    common: Arc<Knowledge>,
     stage: watch::Receiver<Stage>,
 }
 
@@ -254,11 +197,8 @@ async fn follow(mut desk: Desk, _client: Client, mut watcher: Watcher) -> Part {
 }
 
 struct Writer {
-    rng: StdRng,
-    mix: Mix,
+    author: Author,
     client: Client,
-    /// What this writer knows about keys, for guards.
-    modified: BTreeMap<Key, i64>,
 }
 
 impl Writer {
@@ -266,15 +206,13 @@ impl Writer {
         let mut part = Part::default();
         while desk.may_go_on() {
             let id = desk.common.next_id();
-            let (guard, operations) = self.draw(id);
-            let floor = desk.common.floor();
-            let mut write = Write { id, guard, operations, floor, outcome: Outcome::Unknown };
+            let mut write = self.author.write(id, desk.common.floor());
             let answer = desk.wait(wire::send(&mut self.client, &write)).await;
             match answer {
                 Ok(outcome) => {
                     if let Outcome::Applied(at) | Outcome::Nothing(at) = outcome {
                         desk.common.told(at);
-                        self.learn(&write, at);
+                        self.author.learn(&write, at);
                     }
                     write.outcome = outcome;
                     part.round.writes.push(write);
@@ -294,52 +232,6 @@ impl Writer {
             }
         }
         part
-    }
-
-    fn draw(&mut self, id: u64) -> (Option<Guard>, Vec<Operation>) {
-        let first = self.rng.random_range(0..self.mix.keys);
-        if self.rng.random_range(0..100) < self.mix.deletions {
-            let more = if self.rng.random_bool(0.3) { self.rng.random_range(1..8) } else { 0 };
-            return (None, vec![Operation::Delete { first, last: first + more }]);
-        }
-        match self.rng.random_range(0..100) {
-            0..60 => (None, vec![self.put(id, 0, first)]),
-            60..75 => {
-                let modified = self.modified.get(&first).copied().unwrap_or(0);
-                (Some(Guard { key: first, modified }), vec![self.put(id, 0, first)])
-            }
-            _ => {
-                let keys = self.mix.keys;
-                let count = self.rng.random_range(2..7);
-                let mut operations = vec![self.put(id, 0, first)];
-                for place in 1..count {
-                    let key = (first + u32::from(place) * 7) % keys;
-                    operations.push(match self.rng.random_bool(0.25) {
-                        true => Operation::Delete { first: key, last: key },
-                        false => self.put(id, place, key),
-                    });
-                }
-                (None, operations)
-            }
-        }
-    }
-
-    fn put(&mut self, write: u64, operation: u16, key: Key) -> Operation {
-        let bytes = match self.rng.random_range(0..100) {
-            0..70 => self.rng.random_range(20..300),
-            70..92 => self.rng.random_range(300..3000),
-            _ => self.rng.random_range(3000..20_000),
-        };
-        Operation::Put { key, value: Value { write, operation, bytes } }
-    }
-
-    fn learn(&mut self, write: &Write, at: i64) {
-        for operation in &write.operations {
-            match operation {
-                Operation::Put { key, .. } => self.modified.insert(*key, at),
-                Operation::Delete { first, .. } => self.modified.remove(first),
-            };
-        }
     }
 }
 

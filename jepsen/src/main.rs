@@ -2,7 +2,7 @@
 //!
 //! A command starts real server processes, writes to them over gRPC, breaks something,
 //! and holds the server to what it promised. What was acknowledged, or only seen by a
-//! reader, must still be there, at the same revision; [`check`] says what that means exactly, and
+//! reader, must still be there, at the same revision; [`harness::history`] says what that means exactly, and
 //! its tests break good histories in every way to prove that it notices.
 //!
 //! Every command prints its seed. With the same seed a run makes the same choices (faults, damage,
@@ -10,14 +10,6 @@
 //!
 //! Exit code 0: nothing found. 1: a violation, with the evidence kept. 2: the run could not be made.
 
-mod history;
-mod model;
-
-mod check;
-
-mod wire;
-
-mod inspect;
 mod load;
 
 mod blow;

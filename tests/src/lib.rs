@@ -11,6 +11,7 @@
 //!   half of what is tested.
 //! - [`script`]: golden scripts, `tests/scripts/*/*`: what is asked, and what etcd answered.
 //! - [`differential`]: random requests sent to two servers, answers compared field by field.
+//! - [`history`]: what clients were told while things broke, and whether it can all be true.
 //! - [`text`]: answers as text, complete and the same on every run.
 //!
 //! # Environment
@@ -26,6 +27,7 @@
 mod client;
 mod cluster;
 pub mod differential;
+pub mod history;
 
 mod node;
 mod ports;

@@ -12,10 +12,11 @@ use rand::rngs::StdRng;
 
 use crate::blow::Blow;
 use crate::campaign::{Campaign, must_run, no_start, small_limits, violation};
-use crate::check::Summary;
 use crate::damage::{self, Done, Vandal};
-use crate::load::{Gathered, Mix};
+use crate::load::Gathered;
 use crate::print::progress;
+use harness::history::author::Mix;
+use harness::history::check::Summary;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -15,11 +15,12 @@ use harness::{NodeOptions, Target};
 use rand::Rng;
 
 use crate::campaign::{Campaign, must_run, no_start, small_limits, violation};
-use crate::check::Summary;
-use crate::history::{LAST, Operation, Outcome};
 use crate::image::{self, Ballast, Image};
-use crate::load::{Gathered, Mix};
+use crate::load::Gathered;
 use crate::print::progress;
+use harness::history::author::Mix;
+use harness::history::check::Summary;
+use harness::history::facts::{LAST, Operation, Outcome};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::campaign::violation;
 use crate::print::progress;
-use crate::wire::Failure;
+use harness::history::wire::Failure;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -32,10 +32,10 @@ use tempfile::TempDir;
 
 use crate::blow::Blow;
 use crate::campaign::{Campaign, must_run, no_start, small_limits};
-use crate::check::Summary;
 use crate::image::{self, Image};
-use crate::load::Mix;
 use crate::print::progress;
+use harness::history::author::Mix;
+use harness::history::check::Summary;
 
 const EXAMPLES: &str = "\
 Examples:

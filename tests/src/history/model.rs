@@ -2,26 +2,26 @@
 
 use std::collections::BTreeMap;
 
-use crate::history::{Entry, Event, Guard, Key, Operation, Revision, Write};
+use crate::history::facts::{Entry, Event, Guard, Key, Operation, Revision, Write};
 
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct State {
+pub struct State {
     keys: BTreeMap<Key, Entry>,
 }
 
 impl State {
     /// Both ends included.
-    pub(crate) fn range(&self, (first, last): (Key, Key)) -> Vec<(Key, Entry)> {
+    pub fn range(&self, (first, last): (Key, Key)) -> Vec<(Key, Entry)> {
         self.keys.range(first..=last).map(|(key, entry)| (*key, *entry)).collect()
     }
 
-    pub(crate) fn holds(&self, guard: Guard) -> bool {
+    pub fn holds(&self, guard: Guard) -> bool {
         let modified = self.keys.get(&guard.key).map_or(0, |entry| entry.modified);
         modified == guard.modified
     }
 
     /// What `write` must do if it happens as the given revision.
-    pub(crate) fn effect(&self, write: &Write, revision: i64) -> Vec<Event> {
+    pub fn effect(&self, write: &Write, revision: i64) -> Vec<Event> {
         if write.guard.is_some_and(|guard| !self.holds(guard)) {
             return Vec::new();
         }
@@ -47,7 +47,7 @@ impl State {
         events
     }
 
-    pub(crate) fn apply(&mut self, revision: &Revision) {
+    pub fn apply(&mut self, revision: &Revision) {
         for event in &revision.events {
             match event.put {
                 Some(entry) => self.keys.insert(event.key, entry),

@@ -1,7 +1,7 @@
 //! Good histories pass, and each way to break one is noticed: the checker is worth its name.
 
 use super::*;
-use crate::history::{Compaction, Guard, Key, Operation, Value};
+use crate::history::facts::{Compaction, Guard, Key, Operation, Value};
 
 /// A store that does everything right, and the history of those who used it.
 struct Server {
@@ -329,4 +329,59 @@ fn a_compaction_that_is_lost_or_was_never_asked_for() {
 #[test]
 fn a_revision_in_an_answer_that_the_history_does_not_reach() {
     check_broken("the history is", |round| round.reads[0].revision += 100);
+}
+
+/// One round, then `damage` to what a watch of one member saw of the next.
+#[track_caller]
+fn check_broken_watch(expected: &str, damage: impl FnOnce(&mut Watched)) {
+    check_broken(expected, |round| {
+        let mut watched = Watched {
+            who: "the watch of member 2".to_owned(),
+            from: round.live[0].number,
+            revisions: round.live.clone(),
+            is_cut_short: false,
+        };
+        damage(&mut watched);
+        round.watched.push(watched);
+    });
+}
+
+#[test]
+fn a_member_that_shows_something_else() {
+    check_broken_watch("history has changed", |watched| {
+        watched.revisions[1].events[0].put.as_mut().unwrap().version += 1;
+    });
+    check_broken_watch("the watch of member 2 shows", |watched| {
+        watched.revisions.remove(1);
+    });
+    check_broken_watch("the watch of member 2 shows", |watched| {
+        let again = watched.revisions[1].clone();
+        watched.revisions.insert(1, again);
+    });
+    check_broken_watch("the watch of member 2 ends at", |watched| {
+        watched.revisions.pop();
+    });
+}
+
+#[test]
+fn a_write_of_an_earlier_round_at_one_of_several_members() {
+    let mut server = Server::new();
+    let mut checker = Checker::patient();
+    server.put(1);
+    let mut round = server.end_round();
+    let late = Write { outcome: Outcome::Unknown, id: 900, ..round.writes[0].clone() };
+    let late = Write { operations: vec![Operation::Delete { first: 1, last: 1 }], ..late };
+    round.writes.push(late);
+    checker.absorb(&round).unwrap();
+    server.delete(1, 1);
+    let mut round = server.end_round();
+    round.writes.clear();
+    checker.absorb(&round).unwrap();
+    // Once, and not again.
+    server.put(1);
+    server.delete(1, 1);
+    let mut round = server.end_round();
+    round.writes.pop();
+    let problems = checker.absorb(&round).unwrap_err();
+    assert!(problems[0].contains("nobody wrote"), "{problems:?}");
 }

@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use harness::Client;
 use rand::Rng;
 use rand::rngs::StdRng;
 
-use crate::history::{ALL, FENCE, Operation, Outcome, Round, Value, Write};
-use crate::load::Common;
-use crate::wire::{self, Query, Seen, Watcher};
+use crate::Client;
+use crate::history::facts::{ALL, FENCE, Operation, Outcome, Round, Value, Write};
+use crate::history::knowledge::Knowledge;
+use crate::history::wire::{self, Query, Seen, Watcher};
 
 /// Longer than any history of a round takes.
 const REPLAY_WITHIN: Duration = Duration::from_secs(60);
@@ -21,10 +21,10 @@ const PAGE: i64 = 50;
 const SAMPLES: usize = 20;
 
 /// Completes the round with what the server says now.
-pub(crate) async fn inspect(
+pub async fn inspect(
     endpoint: &str,
     round: &mut Round,
-    common: &Common,
+    common: &Knowledge,
     rng: &mut StdRng,
 ) -> Result<()> {
     let mut client = Client::connect(endpoint).await?;
@@ -40,7 +40,7 @@ pub(crate) async fn inspect(
 /// The last write before the history is asked for. On a full disk, where it is refused, a deletion
 /// does as well, even of nothing: then its answer tells the revision. A member that has just read
 /// a long log may refuse at first.
-async fn write_fence(client: &mut Client, round: &mut Round, common: &Common) -> Result<()> {
+async fn write_fence(client: &mut Client, round: &mut Round, common: &Knowledge) -> Result<()> {
     let deadline = Instant::now() + BUSY_WITHIN;
     let mut full = false;
     loop {

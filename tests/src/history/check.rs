@@ -4,7 +4,8 @@
 //! exactly one write on the state before it, computed by [`State`]. Then:
 //!
 //! - every acknowledged write is found at the revision that was acknowledged;
-//! - a write without an answer is found at most once, and not later than its round;
+//! - a write without an answer is found at most once, and, with a single member, not later than
+//!   its round;
 //! - nothing is found that nobody wrote;
 //! - revisions have no holes, never change, and never go back over a crash;
 //! - every read and every write without effect fits the state at the revision it was given;
@@ -16,35 +17,39 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::history::{Entry, Key, Outcome, Read, Revision, Round, Write, key_text};
-use crate::model::State;
+use crate::history::facts::{Entry, Key, Outcome, Read, Revision, Round, Watched, Write, key_text};
+use crate::history::model::State;
 
 #[cfg(test)]
 mod tests;
 
 /// What holds since the first round.
 #[derive(Debug, Default)]
-pub(crate) struct Checker {
+pub struct Checker {
     /// The state at `base`, below which nobody can look.
     state: State,
     base: i64,
     /// The revisions from `base` to `upto`, both included.
     kept: Vec<Revision>,
     upto: i64,
+    /// Whether what has no answer may happen rounds later, and what that may be.
+    is_patient: bool,
+    open: Vec<Write>,
+    open_compactions: Vec<i64>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Summary {
-    pub(crate) acknowledged: u64,
-    pub(crate) unknown: u64,
-    pub(crate) unknown_found: u64,
-    pub(crate) refused: u64,
-    pub(crate) reads: u64,
-    pub(crate) revisions: u64,
+pub struct Summary {
+    pub acknowledged: u64,
+    pub unknown: u64,
+    pub unknown_found: u64,
+    pub refused: u64,
+    pub reads: u64,
+    pub revisions: u64,
 }
 
 impl Summary {
-    pub(crate) fn add(&mut self, other: &Self) {
+    pub fn add(&mut self, other: &Self) {
         self.acknowledged += other.acknowledged;
         self.unknown += other.unknown;
         self.unknown_found += other.unknown_found;
@@ -56,12 +61,18 @@ impl Summary {
 
 impl Checker {
     /// For a store that nobody has written to.
-    pub(crate) fn new() -> Self {
-        Self { state: State::default(), base: 1, kept: Vec::new(), upto: 1 }
+    pub fn new() -> Self {
+        Self { base: 1, upto: 1, ..Self::default() }
+    }
+
+    /// The same for several members: what one was asked may lie in a network that is cut, or with
+    /// a process that is paused, and happen when they come back.
+    pub fn patient() -> Self {
+        Self { is_patient: true, ..Self::new() }
     }
 
     /// The newest revision that was checked.
-    pub(crate) fn upto(&self) -> i64 {
+    pub fn upto(&self) -> i64 {
         self.upto
     }
 
@@ -69,11 +80,11 @@ impl Checker {
     ///
     /// # Errors
     /// What is wrong, a line each.
-    pub(crate) fn absorb(&mut self, round: &Round) -> Result<Summary, Vec<String>> {
+    pub fn absorb(&mut self, round: &Round) -> Result<Summary, Vec<String>> {
         let mut problems = Vec::new();
         self.check_compaction(round, &mut problems);
         let new = self.join_watches(round, &mut problems);
-        let mut pass = Pass::new(round);
+        let mut pass = Pass::new(round, &self.open);
         let mut state = self.state.clone();
         let mut next_base = (round.compacted <= self.base).then(|| state.clone());
         pass.look(&state, self.base);
@@ -92,9 +103,14 @@ impl Checker {
                 next_base = Some(state.clone());
             }
         }
-        let summary = pass.finish(self.upto, &mut problems);
+        let (summary, open) = pass.finish(self.upto, &mut problems);
         if !problems.is_empty() {
             return Err(problems);
+        }
+        if self.is_patient {
+            self.open = open;
+            let asked = round.compactions.iter().filter(|asked| !asked.acknowledged);
+            self.open_compactions.extend(asked.map(|asked| asked.revision));
         }
         self.state = next_base.expect("the compacted revision is one of the history");
         self.base = self.base.max(round.compacted);
@@ -113,7 +129,8 @@ impl Checker {
     fn check_compaction(&self, round: &Round, problems: &mut Vec<String>) {
         let known = if self.base > 1 { self.base } else { 0 };
         let found = round.compacted;
-        if found != known && !round.compactions.iter().any(|asked| asked.revision == found) {
+        let asked = round.compactions.iter().map(|asked| asked.revision);
+        if found != known && !asked.chain(self.open_compactions.clone()).any(|at| at == found) {
             problems.push(format!("compacted at {found}, which nobody asked for (was {known})"));
         }
         let acknowledged = round.compactions.iter().filter(|asked| asked.acknowledged);
@@ -133,7 +150,11 @@ impl Checker {
         let start = round.compacted.max(2);
         check_steps("the watch from the compacted revision", &round.replayed, start, problems);
         let mut new: BTreeMap<i64, &Revision> = BTreeMap::new();
-        for revision in round.live.iter().chain(&round.replayed) {
+        for watched in &round.watched {
+            self.check_watched(watched, round, problems);
+        }
+        let watched = round.watched.iter().flat_map(|watched| &watched.revisions);
+        for revision in round.live.iter().chain(watched).chain(&round.replayed) {
             let first = match revision.number {
                 number if number > self.upto => *new.entry(number).or_insert(revision),
                 number => match self.known(number) {
@@ -158,6 +179,22 @@ impl Checker {
     }
 }
 
+impl Checker {
+    /// A watch of a member sees everything once and in order, from the last check to the fence,
+    /// but for what was compacted before it got there.
+    fn check_watched(&self, watched: &Watched, round: &Round, problems: &mut Vec<String>) {
+        let Watched { who, from, revisions, is_cut_short } = watched;
+        check_steps(who, revisions, *from, problems);
+        if *from > self.upto + 1 && *from > round.compacted {
+            problems.push(format!("{who} begins at {from}, due {}", self.upto + 1));
+        }
+        let end = revisions.last().map_or(*from - 1, |revision| revision.number);
+        if end < round.fence && !is_cut_short {
+            problems.push(format!("{who} ends at {end}, the history at {}", round.fence));
+        }
+    }
+}
+
 fn check_steps(who: &str, seen: &[Revision], start: i64, problems: &mut Vec<String>) {
     for (revision, expected) in seen.iter().zip(start..) {
         if revision.number != expected {
@@ -170,6 +207,8 @@ fn check_steps(who: &str, seen: &[Revision], start: i64, problems: &mut Vec<Stri
 /// One walk over a history.
 struct Pass<'a> {
     round: &'a Round,
+    /// Unanswered writes of earlier rounds.
+    open: &'a [Write],
     by_id: HashMap<u64, &'a Write>,
     by_revision: HashMap<i64, &'a Write>,
     /// Reads and writes without effect, by the revision whose state they must fit.
@@ -183,10 +222,11 @@ struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    fn new(round: &'a Round) -> Self {
+    fn new(round: &'a Round, open: &'a [Write]) -> Self {
         let mut pass = Self {
             round,
-            by_id: round.writes.iter().map(|write| (write.id, write)).collect(),
+            open,
+            by_id: open.iter().chain(&round.writes).map(|write| (write.id, write)).collect(),
             by_revision: HashMap::new(),
             reads_at: HashMap::new(),
             nothing_at: HashMap::new(),
@@ -266,7 +306,7 @@ impl<'a> Pass<'a> {
                 && !self.found.contains_key(&write.id)
                 && before.effect(write, revision.number) == revision.events
         };
-        self.round.writes.iter().find(same)
+        self.open.iter().chain(&self.round.writes).find(same)
     }
 
     /// Compares what was answered with the state at `revision`.
@@ -299,7 +339,8 @@ impl<'a> Pass<'a> {
         }
     }
 
-    fn finish(mut self, upto: i64, problems: &mut Vec<String>) -> Summary {
+    /// What was found, and which writes may still happen.
+    fn finish(mut self, upto: i64, problems: &mut Vec<String>) -> (Summary, Vec<Write>) {
         let fence = self.round.fence;
         for write in &self.round.writes {
             let Outcome::Applied(revision) = write.outcome else { continue };
@@ -316,7 +357,11 @@ impl<'a> Pass<'a> {
             self.problems.push(what);
         }
         problems.append(&mut self.problems);
-        self.count()
+        let writes = self.open.iter().chain(&self.round.writes);
+        let is_open = |write: &&Write| {
+            write.outcome == Outcome::Unknown && !self.found.contains_key(&write.id)
+        };
+        (self.count(), writes.filter(is_open).cloned().collect())
     }
 
     fn count(&self) -> Summary {

@@ -3,14 +3,14 @@
 use std::fmt;
 
 /// Keys are numbers here and text on the wire, in the same order.
-pub(crate) type Key = u32;
+pub type Key = u32;
 
 /// The key that a check writes to know where the history ends.
-pub(crate) const FENCE: Key = u32::MAX;
+pub const FENCE: Key = u32::MAX;
 /// The last key that loads may use: with more digits, the order of numbers is not that of texts.
-pub(crate) const LAST: Key = 99_999;
+pub const LAST: Key = 99_999;
 /// The end of a range that holds every key.
-pub(crate) const ALL: (Key, Key) = (0, FENCE);
+pub const ALL: (Key, Key) = (0, FENCE);
 
 /// Of one revision, in a message.
 const EVENTS_SHOWN_MAX: usize = 8;
@@ -19,7 +19,7 @@ const FENCE_TEXT: &str = "k/fence";
 
 /// The text of a key. As the end of a range, [`FENCE`] and everything before it is included by
 /// [`range_end`].
-pub(crate) fn key_text(key: Key) -> String {
+pub fn key_text(key: Key) -> String {
     match key {
         FENCE => FENCE_TEXT.to_owned(),
         key => format!("{PREFIX}{key:05}"),
@@ -27,11 +27,11 @@ pub(crate) fn key_text(key: Key) -> String {
 }
 
 /// The exclusive end of `(first, last)`, both of which the range holds.
-pub(crate) fn range_end(last: Key) -> String {
+pub fn range_end(last: Key) -> String {
     key_text(last) + "\0"
 }
 
-pub(crate) fn parse_key(text: &[u8]) -> Option<Key> {
+pub fn parse_key(text: &[u8]) -> Option<Key> {
     let text = std::str::from_utf8(text).ok()?;
     if text == FENCE_TEXT {
         return Some(FENCE);
@@ -43,14 +43,14 @@ pub(crate) fn parse_key(text: &[u8]) -> Option<Key> {
 /// A value that no other operation ever writes: which write, which operation in it, how long.
 /// The bytes behind the name follow from it, so that every byte of an answer is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Value {
-    pub(crate) write: u64,
-    pub(crate) operation: u16,
-    pub(crate) bytes: u32,
+pub struct Value {
+    pub write: u64,
+    pub operation: u16,
+    pub bytes: u32,
 }
 
 impl Value {
-    pub(crate) fn render(self) -> Vec<u8> {
+    pub fn render(self) -> Vec<u8> {
         let mut bytes = format!("{}.{}.{}.", self.write, self.operation, self.bytes).into_bytes();
         let mut noise = self.write.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(self.operation);
         while bytes.len() < self.bytes as usize {
@@ -66,7 +66,7 @@ impl Value {
         bytes
     }
 
-    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
         let mut fields = bytes.splitn(4, |byte| *byte == b'.');
         let mut number = || std::str::from_utf8(fields.next()?).ok()?.parse::<u64>().ok();
         let (write, operation, length) = (number()?, number()?, number()?);
@@ -78,26 +78,26 @@ impl Value {
 
 /// A key as a range shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) value: Value,
-    pub(crate) create: i64,
-    pub(crate) modified: i64,
-    pub(crate) version: i64,
+pub struct Entry {
+    pub value: Value,
+    pub create: i64,
+    pub modified: i64,
+    pub version: i64,
 }
 
 /// One key's change, as a watch shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Event {
-    pub(crate) key: Key,
+pub struct Event {
+    pub key: Key,
     /// `None`: deleted.
-    pub(crate) put: Option<Entry>,
+    pub put: Option<Entry>,
 }
 
 /// One revision with all of its events, in their order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Revision {
-    pub(crate) number: i64,
-    pub(crate) events: Vec<Event>,
+pub struct Revision {
+    pub number: i64,
+    pub events: Vec<Event>,
 }
 
 impl fmt::Display for Revision {
@@ -133,7 +133,7 @@ impl fmt::Display for Entry {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Operation {
+pub enum Operation {
     Put {
         key: Key,
         value: Value,
@@ -147,12 +147,12 @@ pub(crate) enum Operation {
 
 impl Operation {
     /// Of a write that is yet to [sign](Self::sign) it.
-    pub(crate) fn put(key: Key, bytes: u32) -> Self {
+    pub fn put(key: Key, bytes: u32) -> Self {
         Self::Put { key, value: Value { write: 0, operation: 0, bytes } }
     }
 
     /// Makes the value that of one write and a place in it.
-    pub(crate) fn sign(&mut self, write: u64, place: u16) {
+    pub fn sign(&mut self, write: u64, place: u16) {
         if let Self::Put { value, .. } = self {
             *value = Value { write, operation: place, ..*value };
         }
@@ -161,31 +161,31 @@ impl Operation {
 
 /// The write happens only if the key's `modified` is this (0: there is no such key).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Guard {
-    pub(crate) key: Key,
-    pub(crate) modified: i64,
+pub struct Guard {
+    pub key: Key,
+    pub modified: i64,
 }
 
 /// One call that may change something.
 #[derive(Clone, Debug)]
-pub(crate) struct Write {
-    pub(crate) id: u64,
-    pub(crate) guard: Option<Guard>,
-    pub(crate) operations: Vec<Operation>,
+pub struct Write {
+    pub id: u64,
+    pub guard: Option<Guard>,
+    pub operations: Vec<Operation>,
     /// The newest revision anybody was told of before the call.
-    pub(crate) floor: i64,
-    pub(crate) outcome: Outcome,
+    pub floor: i64,
+    pub outcome: Outcome,
 }
 
 impl Write {
     /// Without a guard, and not sent yet.
-    pub(crate) fn new(id: u64, operations: Vec<Operation>, floor: i64) -> Self {
+    pub fn new(id: u64, operations: Vec<Operation>, floor: i64) -> Self {
         Self { id, guard: None, operations, floor, outcome: Outcome::Unknown }
     }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub enum Outcome {
     /// Acknowledged, at this revision.
     Applied(i64),
     /// Acknowledged, and there was nothing to do at this revision: the guard did not hold, or
@@ -199,38 +199,50 @@ pub(crate) enum Outcome {
 
 /// One answered range.
 #[derive(Clone, Debug)]
-pub(crate) struct Read {
+pub struct Read {
     /// Both ends included.
-    pub(crate) range: (Key, Key),
+    pub range: (Key, Key),
     /// The revision asked for; `None`: the newest.
-    pub(crate) at: Option<i64>,
+    pub at: Option<i64>,
     /// The newest revision anybody was told of before the call.
-    pub(crate) floor: i64,
+    pub floor: i64,
     /// The store's revision, by the answer's header.
-    pub(crate) revision: i64,
-    pub(crate) found: Vec<(Key, Entry)>,
+    pub revision: i64,
+    pub found: Vec<(Key, Entry)>,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Compaction {
-    pub(crate) revision: i64,
-    pub(crate) acknowledged: bool,
+pub struct Compaction {
+    pub revision: i64,
+    pub acknowledged: bool,
+}
+
+/// What a watch of one member saw from a revision on, over all of its connections.
+#[derive(Clone, Debug, Default)]
+pub struct Watched {
+    pub who: String,
+    pub from: i64,
+    pub revisions: Vec<Revision>,
+    /// It went on until it was told that what comes next is compacted; another one took over.
+    pub is_cut_short: bool,
 }
 
 /// Everything between two checks.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Round {
-    pub(crate) writes: Vec<Write>,
-    pub(crate) reads: Vec<Read>,
-    pub(crate) compactions: Vec<Compaction>,
+pub struct Round {
+    pub writes: Vec<Write>,
+    pub reads: Vec<Read>,
+    pub compactions: Vec<Compaction>,
     /// From a watch during the round, from the revision after the last check.
-    pub(crate) live: Vec<Revision>,
+    pub live: Vec<Revision>,
+    /// From further watches, each of one member.
+    pub watched: Vec<Watched>,
     /// From a watch at the end of the round, from `compacted` to `fence`.
-    pub(crate) replayed: Vec<Revision>,
+    pub replayed: Vec<Revision>,
     /// The compacted revision after the round; 0 when there never was a compaction.
-    pub(crate) compacted: i64,
+    pub compacted: i64,
     /// Revision of the round's last write, which the check itself made.
-    pub(crate) fence: i64,
+    pub fence: i64,
 }
 
 #[cfg(test)]

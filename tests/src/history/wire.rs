@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::Client;
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use harness::Client;
 use proto::EncodedKeyValue;
 use proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use proto::etcdserverpb::watch_request::RequestUnion;
@@ -17,7 +17,7 @@ use proto::mvccpb::event::EventType;
 use tokio_stream::StreamExt as _;
 use tonic::{Code, Response, Status, Streaming};
 
-use crate::history::{
+use crate::history::facts::{
     ALL, Entry, Event, Guard, Key, Operation, Outcome, Read, Revision, Value, Write, key_text,
     parse_key, range_end,
 };
@@ -33,10 +33,10 @@ const BUSY: &str = "etcdserver: too many requests";
 
 /// Why a call has no answer.
 #[derive(Clone, Debug)]
-pub(crate) struct Failure {
+pub struct Failure {
     /// `None`: nobody answered.
-    pub(crate) code: Option<Code>,
-    pub(crate) message: String,
+    pub code: Option<Code>,
+    pub message: String,
 }
 
 impl Failure {
@@ -44,21 +44,21 @@ impl Failure {
         Self { code: None, message: why.to_owned() }
     }
 
-    pub(crate) fn is_refusal(&self) -> bool {
+    pub fn is_refusal(&self) -> bool {
         self.code.is_some_and(|code| REFUSALS.contains(&code)) || self.is_busy()
     }
 
     /// The server has too much to do; whoever asks later may be lucky.
-    pub(crate) fn is_busy(&self) -> bool {
+    pub fn is_busy(&self) -> bool {
         self.code.is_some() && self.message == BUSY
     }
 
     /// etcd's answer to a write when there is no space.
-    pub(crate) fn is_no_space(&self) -> bool {
+    pub fn is_no_space(&self) -> bool {
         self.code == Some(Code::ResourceExhausted) && self.message == NO_SPACE
     }
 
-    pub(crate) fn is_compacted(&self) -> bool {
+    pub fn is_compacted(&self) -> bool {
         self.code == Some(Code::OutOfRange) && self.message.contains("has been compacted")
     }
 }
@@ -93,7 +93,7 @@ fn revision(header: Option<ResponseHeader>) -> i64 {
 }
 
 /// Sends a write and says what became of it.
-pub(crate) async fn send(client: &mut Client, write: &Write) -> Result<Outcome, Failure> {
+pub async fn send(client: &mut Client, write: &Write) -> Result<Outcome, Failure> {
     let (changed, header) = match (write.guard, write.operations.as_slice()) {
         (None, [Operation::Put { key, value }]) => {
             let answer = within(client.kv.put(put(*key, *value))).await?;
@@ -116,11 +116,7 @@ pub(crate) async fn send(client: &mut Client, write: &Write) -> Result<Outcome, 
     Ok(if changed { Outcome::Applied(at) } else { Outcome::Nothing(at) })
 }
 
-pub(crate) async fn compact(
-    client: &mut Client,
-    revision: i64,
-    physical: bool,
-) -> Result<(), Failure> {
+pub async fn compact(client: &mut Client, revision: i64, physical: bool) -> Result<(), Failure> {
     within(client.kv.compact(CompactionRequest { revision, physical })).await.map(drop)
 }
 
@@ -161,16 +157,16 @@ fn transaction(guard: Option<Guard>, operations: &[Operation]) -> TxnRequest {
 
 /// What to read: both ends included, at most `limit` keys, 0 for all.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Query {
-    pub(crate) range: (Key, Key),
-    pub(crate) at: Option<i64>,
-    pub(crate) serializable: bool,
-    pub(crate) limit: i64,
-    pub(crate) floor: i64,
+pub struct Query {
+    pub range: (Key, Key),
+    pub at: Option<i64>,
+    pub serializable: bool,
+    pub limit: i64,
+    pub floor: i64,
 }
 
 /// A read and whether it stopped at the limit; then its range ends with its last key.
-pub(crate) async fn read(client: &mut Client, query: Query) -> Result<(Read, bool), Failure> {
+pub async fn read(client: &mut Client, query: Query) -> Result<(Read, bool), Failure> {
     let Query { range: (first, last), at, serializable, limit, floor } = query;
     let request = RangeRequest {
         key: key_text(first).into(),
@@ -213,19 +209,19 @@ fn entry(encoded: &EncodedKeyValue, has_value: bool) -> Result<(Key, Entry)> {
 }
 
 /// A watch of all keys that checks what every watch promises: revisions ascend and arrive whole.
-pub(crate) struct Watcher {
+pub struct Watcher {
     stream: Streaming<WatchResponse>,
     last: i64,
 }
 
-pub(crate) enum Seen {
+pub enum Seen {
     Revisions(Vec<Revision>),
     /// The start was compacted; the oldest revision that is left.
     Compacted(i64),
 }
 
 impl Watcher {
-    pub(crate) async fn start(client: &mut Client, revision: i64) -> Result<Self> {
+    pub async fn start(client: &mut Client, revision: i64) -> Result<Self> {
         let create = WatchCreateRequest {
             key: key_text(ALL.0).into(),
             range_end: range_end(ALL.1).into(),
@@ -239,7 +235,7 @@ impl Watcher {
         Ok(Self { stream, last: revision - 1 })
     }
 
-    pub(crate) async fn next(&mut self) -> Result<Seen> {
+    pub async fn next(&mut self) -> Result<Seen> {
         loop {
             let Some(answer) = self.stream.message().await.map_err(Failure::from)? else {
                 return Err(Failure::ended("the watch stream ended").into());
