@@ -27,6 +27,7 @@ pub mod limits;
 pub mod logging;
 
 mod api;
+mod bootstrap;
 mod connection;
 mod front;
 mod housekeeper;

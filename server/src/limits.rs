@@ -24,6 +24,12 @@ pub const REQUEST_TIMEOUT_BASE: Duration = Duration::from_secs(5);
 /// A member that starts serves clients without a leader after this, as in etcd.
 pub const READY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a founder waits for word from others that may run already, as in etcd.
+pub const BOOTSTRAP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a member that joins waits for word from the cluster.
+pub const JOIN_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// Clean shutdown: how long open requests may take before connections are cut.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_millis(1000);
 

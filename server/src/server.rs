@@ -13,6 +13,7 @@ use store::wal::{Wal, WalOptions};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::api::Identity;
+use crate::bootstrap::{self, Origin};
 use crate::config::{Config, Url};
 use crate::front::{Front, MemberDisk, connection_options, runtime};
 use crate::housekeeper::Housekeeper;
@@ -51,9 +52,17 @@ fn lost_log(wal: &std::path::Path, what: &str) -> anyhow::Error {
     )
 }
 
+fn has_log(folder: &std::path::Path) -> std::io::Result<bool> {
+    let mut names = std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path()));
+    Ok(names.any(|path: std::io::Result<_>| {
+        path.is_ok_and(|path| path.extension().is_some_and(|extension| extension == "wal"))
+    }))
+}
+
 /// An opened data directory with the log and the state in it.
 struct Member {
     identity: Identity,
+    founders: Option<BTreeMap<u64, types::Node>>,
     data_dir: Arc<DataDir>,
     wal: Wal,
     log: raft::Log,
@@ -63,9 +72,14 @@ struct Member {
 
 impl Member {
     fn open(config: &Config) -> anyhow::Result<Self> {
-        let identity = Identity { cluster_id: config.cluster_id(), member_id: config.member_id() };
         let data_dir = DataDir::open(&config.data_dir)?;
-        data_dir.check_identity(identity.cluster_id, identity.member_id)?;
+        let known = data_dir
+            .identity()
+            .map(|known| Identity { cluster_id: known.cluster, member_id: known.member });
+        // The identity is recorded after the log was made.
+        if known.is_some() && !has_log(&data_dir.wal())? {
+            return Err(lost_log(&data_dir.wal(), "the log is gone, and what it held with it"));
+        }
 
         let wal_options = WalOptions {
             cache_bytes: config.log_cache_bytes,
@@ -77,6 +91,10 @@ impl Member {
         if recovered.cut_bytes > 0 {
             tracing::info!(bytes = recovered.cut_bytes, "log: cut an unfinished write at its end");
         }
+
+        let begun = recovered.last.is_some() || recovered.purged.is_some();
+        let Origin { identity, founders } = bootstrap::origin(config, known, begun)?;
+        data_dir.check_identity(identity.cluster_id, identity.member_id)?;
 
         let places = Places::of(&data_dir);
         stop::on_fatal_condemn(places.clone());
@@ -91,14 +109,14 @@ impl Member {
             stall: limits::ENGINE_STALL_TIMEOUT,
         };
         let (store, _) = boot::open(&places, recovered.purged, &options)?;
-        if recovered.created && store.applied().index > 0 {
-            let what = "the log is gone, and what it held with it";
-            return Err(lost_log(&data_dir.wal(), what));
+        if !begun && store.applied().index > 0 {
+            return Err(lost_log(&data_dir.wal(), "the log is empty, and what it held is gone"));
         }
         let vote = recovered.vote.as_deref().map(types::decode_vote).transpose();
         let vote = vote.context("the log's vote")?;
         Ok(Self {
             identity,
+            founders,
             log: raft::Log::new(wal.clone(), vote, recovered.committed),
             wal,
             current: Arc::new(Current::new(store)),
@@ -184,7 +202,11 @@ impl Member {
         peers.accept_all(listeners.peer_listeners)?;
         tokio::spawn(connection::serve(
             dealt,
-            PeerPages { version: config.server_version.clone(), current: self.current.clone() },
+            PeerPages {
+                version: config.server_version.clone(),
+                identity: self.identity,
+                current: self.current.clone(),
+            },
             connection_options(config),
             dealers.stop.clone(),
         ));
@@ -233,14 +255,9 @@ impl Member {
             },
             to_raft,
         });
-        let peer_urls =
-            config.initial_advertise_peer_urls.iter().map(|url| url.to_string()).collect();
         let start = raft::Start {
             member_id: self.identity.member_id,
-            initial_members: BTreeMap::from([(
-                self.identity.member_id,
-                types::Node { name: config.name.clone(), peer_urls },
-            )]),
+            founders: self.founders.clone(),
             heartbeat_interval: config.heartbeat_interval,
             election_timeout: config.election_timeout,
             pre_vote: config.pre_vote,

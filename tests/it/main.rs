@@ -2,6 +2,7 @@
 //! directories. `cargo build` first; see the harness for the environment variables.
 
 mod authority;
+mod bootstrap;
 mod ctl;
 mod differential;
 mod pings;

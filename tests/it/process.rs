@@ -142,18 +142,6 @@ fn data_of_etcd_is_not_touched() {
 }
 
 #[test]
-fn data_of_another_cluster_is_refused() {
-    let mut node = start(kvd());
-    node.stop().unwrap();
-    let mut options = kvd().dir(node.dir()).arg("--initial-cluster-token=another");
-    options.client_port = node.options().client_port;
-    options.peer_port = node.options().peer_port;
-    let said = refused(options);
-    assert!(said.contains("cluster"), "it says what differs:\n{said}");
-    node.start_again().unwrap();
-}
-
-#[test]
 fn unknown_flags_are_named() {
     let said = refused(kvd().arg("--listen-client-url=http://127.0.0.1:1"));
     assert!(said.contains("--listen-client-url"), "it names the flag:\n{said}");

@@ -17,7 +17,7 @@ use proto::etcdserverpb::ResponseHeader;
 use crate::replica::Replica;
 
 /// Who answers: fills in the ids and the term of a response header.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     pub cluster_id: u64,
     pub member_id: u64,

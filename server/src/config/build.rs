@@ -35,6 +35,9 @@ pub(super) fn build(mut settings: Settings) -> Result<Config, Error> {
     let initial_advertise_peer_urls = urls(s, "initial-advertise-peer-urls")?;
     let mut config = Config {
         initial_cluster: initial_cluster(s, &name, &initial_advertise_peer_urls)?,
+        initial_cluster_origin: s
+            .given("initial-cluster")
+            .map_or_else(|| "--initial-cluster".into(), |given| given.origin.to_string()),
         name,
         data_dir,
         listen_client_urls: urls(s, "listen-client-urls")?,
@@ -193,50 +196,18 @@ fn log(s: &Settings) -> Result<LogConfig, Error> {
     Ok(LogConfig { level, format, outputs })
 }
 
-/// The members given, else this one alone. Checked against this member's own name and URLs.
+/// The members given, else this one alone.
 fn initial_cluster(
     s: &Settings,
     name: &str,
     own_urls: &[Url],
 ) -> Result<Vec<InitialMember>, Error> {
-    let mut own_urls = own_urls.to_vec();
-    own_urls.sort();
-    if s.given("initial-cluster").is_none_or(|given| given.text.is_empty()) {
-        return Ok(vec![InitialMember { name: name.into(), peer_urls: own_urls }]);
+    if s.given("initial-cluster").is_some() {
+        return s.parse("initial-cluster", value::cluster);
     }
-    let members = s.parse("initial-cluster", value::cluster)?;
-    let error = |why, remedy| Err(s.error("initial-cluster", why, remedy));
-    let Some(own) = members.iter().find(|member| member.name == name) else {
-        let names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
-        return error(
-            format!("it does not name this member, \"{name}\", only {}", names.join(", ")),
-            "set --name to one of them, or add this member".to_string(),
-        );
-    };
-    if own.peer_urls != own_urls {
-        return error(
-            format!(
-                "it gives \"{name}\" the URLs {}, but --initial-advertise-peer-urls says {}",
-                join(&own.peer_urls),
-                join(&own_urls)
-            ),
-            "give both the same URLs".to_string(),
-        );
-    }
-    if members.len() > 1 {
-        return error(
-            format!(
-                "it names {} members, and clusters of several members are not supported yet",
-                members.len()
-            ),
-            "name this member only".to_string(),
-        );
-    }
-    Ok(members)
-}
-
-fn join(urls: &[Url]) -> String {
-    urls.iter().map(Url::as_str).collect::<Vec<_>>().join(",")
+    let mut peer_urls = own_urls.to_vec();
+    peer_urls.sort();
+    Ok(vec![InitialMember { name: name.into(), peer_urls }])
 }
 
 /// Options that make no sense together.

@@ -49,7 +49,7 @@ pub const ETCD_VERSION: &str = "3.6.16";
 /// A member's settings after all sources were merged and checked.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Human name of this member; one of the names in `initial_cluster`.
+    /// Human name of this member.
     pub name: String,
     pub data_dir: PathBuf,
 
@@ -57,8 +57,10 @@ pub struct Config {
     pub advertise_client_urls: Vec<Url>,
     pub listen_peer_urls: Vec<Url>,
     pub initial_advertise_peer_urls: Vec<Url>,
-    /// Sorted by name; holds exactly this member for now.
+    /// Sorted by name. As it was given: only a member without data minds what is wrong with it.
     pub initial_cluster: Vec<InitialMember>,
+    /// Where the list was given: how errors about it begin.
+    pub initial_cluster_origin: String,
     pub initial_cluster_state: ClusterState,
     pub initial_cluster_token: String,
     pub strict_reconfig_check: bool,
@@ -165,18 +167,6 @@ impl Config {
     pub fn disk_reserve_bytes(&self, disk_bytes: u64) -> u64 {
         let share = (disk_bytes / 20).min(DISK_RESERVE_BYTES_MAX);
         self.disk_reserve.unwrap_or(share).max(2 * LOG_SEGMENT_BYTES)
-    }
-
-    pub fn member_id(&self) -> u64 {
-        ids::member_id(&self.initial_advertise_peer_urls, &self.initial_cluster_token)
-    }
-
-    pub fn cluster_id(&self) -> u64 {
-        ids::cluster_id(
-            self.initial_cluster
-                .iter()
-                .map(|member| ids::member_id(&member.peer_urls, &self.initial_cluster_token)),
-        )
     }
 }
 

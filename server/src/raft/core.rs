@@ -23,8 +23,9 @@ type Core = Raft<Types, Machine>;
 /// What consensus starts from.
 pub struct Start {
     pub member_id: u64,
-    /// The members of a cluster that is being bootstrapped; ignored once the log has begun.
-    pub initial_members: BTreeMap<u64, Node>,
+    /// The members of a cluster that is being founded, the same on each of them; ignored once the
+    /// log has begun. None: the log has begun, or a leader will send it.
+    pub founders: Option<BTreeMap<u64, Node>>,
     pub heartbeat_interval: Duration,
     pub election_timeout: Duration,
     pub pre_vote: bool,
@@ -43,11 +44,11 @@ pub struct Start {
 /// Starts openraft and serves requests until `stop` is set. Returns the error that stopped it.
 pub async fn start(start: Start, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
     let config = raft_config(&start)?;
-    let Start { member_id, initial_members, log, machine, current, .. } = start;
+    let Start { member_id, founders, log, machine, current, .. } = start;
     let raft = Raft::new(member_id, config, Peers, log, machine)
         .await
         .context("starting consensus on the stored log")?;
-    bootstrap(&raft, member_id, initial_members).await?;
+    bootstrap(&raft, member_id, founders).await?;
 
     let mut requests = start.requests;
     let (mut purge, mut snapshot_requests) = (start.purge, start.snapshot_requests);
@@ -104,12 +105,14 @@ fn raft_config(start: &Start) -> anyhow::Result<Arc<Config>> {
 async fn bootstrap(
     raft: &Core,
     member_id: u64,
-    members: BTreeMap<u64, Node>,
+    founders: Option<BTreeMap<u64, Node>>,
 ) -> anyhow::Result<()> {
-    match raft.initialize(members).await {
-        Ok(()) => return Ok(()),
-        Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
-        Err(error) => return Err(error).context("bootstrapping the cluster"),
+    if let Some(founders) = founders {
+        match raft.initialize(founders).await {
+            Ok(()) => return Ok(()),
+            Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
+            Err(error) => return Err(error).context("bootstrapping the cluster"),
+        }
     }
     // A single voter need not wait for an election timeout: nobody else can lead.
     if raft.voter_ids().eq([member_id]) {

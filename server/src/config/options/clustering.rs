@@ -20,13 +20,13 @@ pub(super) static OPTIONS: &[Opt] = &[
         "initial-cluster",
         Cluster,
         "${name}=${initial-advertise-peer-urls}",
-        "Members of a new cluster as name=url,name=url. Several members are not supported yet.",
+        "Members of a new cluster as name=url,name=url, the same on each of them.",
     ),
     option(
         "initial-cluster-state",
         Choice(&["new", "existing"]),
         "new",
-        "Whether the member starts a cluster or joins one.",
+        "Whether a member without data starts a cluster or joins one.",
     ),
     option(
         "initial-cluster-token",
