@@ -16,27 +16,8 @@ use harness::history::check::{Checker, Summary};
 use harness::history::facts::{Compaction, Operation, Outcome, Write};
 use harness::history::inspect::inspect;
 use harness::history::knowledge::Knowledge;
+pub(crate) use harness::history::trial::Violation;
 use harness::history::wire::{self, Failure};
-
-/// Problems shown; there may be thousands with one cause.
-const SHOWN_MAX: usize = 12;
-
-/// A broken promise, as opposed to a run that could not be made.
-#[derive(Debug)]
-pub(crate) struct Violation(pub(crate) Vec<String>);
-
-impl std::fmt::Display for Violation {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let shown = &self.0[..self.0.len().min(SHOWN_MAX)];
-        write!(f, "{}", shown.join("\n  "))?;
-        match self.0.len() - shown.len() {
-            0 => Ok(()),
-            more => write!(f, "\n  and {more} more"),
-        }
-    }
-}
-
-impl std::error::Error for Violation {}
 
 pub(crate) fn violation(what: impl Into<String>) -> anyhow::Error {
     Violation(vec![what.into()]).into()

@@ -8,7 +8,7 @@
 //!
 //! - [`facts`]: the plain data of all that. [`model`]: the store as it should be.
 //! - [`knowledge`]: what must not be unknown to whoever asks next. [`author`]: what is written.
-//! - [`wire`]: between gRPC and the facts.
+//! - [`wire`]: between gRPC and the facts. [`trial`]: all of it, around a [`crate::Cluster`].
 
 pub mod facts;
 pub mod model;
@@ -21,3 +21,4 @@ pub mod author;
 pub mod crowd;
 pub mod inspect;
 pub mod knowledge;
+pub mod trial;
