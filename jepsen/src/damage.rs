@@ -47,6 +47,12 @@ const OF_DB: [Damage; 4] =
 const OF_SNAPSHOT: [Damage; 3] =
     [Damage::SnapshotDeleted, Damage::SnapshotTruncated, Damage::SnapshotFlipped];
 
+/// One thing that a member of several can do without.
+pub(crate) fn draw_one(rng: &mut StdRng) -> Damage {
+    let either: &[Damage] = if rng.random_bool(0.7) { &OF_DB } else { &OF_SNAPSHOT };
+    *either.choose(rng).expect("there are some")
+}
+
 /// What a round damages: mostly nothing, else the engine, the newest snapshot, or both.
 pub(crate) fn draw(rng: &mut StdRng) -> Vec<Damage> {
     let db = *OF_DB.choose(rng).expect("there are some");
@@ -60,6 +66,12 @@ pub(crate) fn draw(rng: &mut StdRng) -> Vec<Damage> {
 }
 
 impl Vandal {
+    /// Of a member that may have got its state as a snapshot: then neither an older file nor the
+    /// log stands in for that, and there is one thing at a time that it can do without.
+    pub(crate) fn of_member() -> Self {
+        Self { may_be_purged: true, ..Self::default() }
+    }
+
     /// Whether the member may still run into damage of its engine: leaves are checked when read.
     pub(crate) fn engine_is_suspect(&self) -> bool {
         self.engine_is_suspect

@@ -16,6 +16,7 @@ mod blow;
 mod campaign;
 mod damage;
 mod image;
+mod mischief;
 
 mod cmd;
 mod print;
@@ -28,6 +29,7 @@ use campaign::Violation;
 use cmd::crash::Crash;
 use cmd::full_disk::FullDisk;
 use cmd::memory::Memory;
+use cmd::mixed::Mixed;
 use cmd::one_row::OneRow;
 use cmd::power_cut::PowerCut;
 
@@ -47,6 +49,8 @@ enum Command {
     PowerCut(PowerCut),
     /// Fills the disk, and lets the log fail
     FullDisk(FullDisk),
+    /// Kills, pauses, cuts off, damages and replaces members of a cluster, several at a time
+    Mixed(Mixed),
     /// Writes gigabytes into a small working set, and looks at the memory held
     Memory(Memory),
     /// Overwrites one key, and counts the bytes that reach the device
@@ -58,6 +62,7 @@ fn main() -> ExitCode {
         Command::Crash(command) => ("crash", command.run()),
         Command::FullDisk(command) => ("full-disk", command.run()),
         Command::Memory(command) => ("memory", command.run()),
+        Command::Mixed(command) => ("mixed", command.run()),
         Command::OneRow(command) => ("one-row", command.run()),
         Command::PowerCut(command) => ("power-cut", command.run()),
     };

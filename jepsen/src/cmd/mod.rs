@@ -3,5 +3,6 @@
 pub(crate) mod crash;
 pub(crate) mod full_disk;
 pub(crate) mod memory;
+pub(crate) mod mixed;
 pub(crate) mod one_row;
 pub(crate) mod power_cut;

@@ -193,8 +193,8 @@ fn introduce(cluster: &Cluster, dir: &Path) {
 /// Says so, once, when a member has ended by itself.
 fn report_ends(cluster: &mut Cluster, gone: &mut Vec<usize>) -> Result<()> {
     for place in cluster.places().filter(|place| !gone.contains(place)).collect::<Vec<_>>() {
-        let node = cluster.node_mut(place);
-        if let Some(status) = node.try_wait()? {
+        if let Some(status) = cluster.ended(place)? {
+            let node = cluster.node(place);
             let (name, tail) = (&node.options().name, node.log_tail());
             eprintln!("{name} has ended: {status}; the end of its log:\n{tail}");
             gone.push(place);

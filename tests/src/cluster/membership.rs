@@ -3,9 +3,11 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use proto::etcdserverpb::{Member, MemberAddRequest, MemberListRequest, MemberRemoveRequest};
+use proto::etcdserverpb::{
+    Member, MemberAddRequest, MemberListRequest, MemberRemoveRequest, MoveLeaderRequest,
+};
 
-use super::Cluster;
+use super::{Cluster, PATIENCE};
 
 impl Cluster {
     /// The members by a linearizable list, from whoever answers.
@@ -71,6 +73,16 @@ impl Cluster {
         self.add(by, place, is_learner).await?;
         self.join(place)?;
         Ok(place)
+    }
+
+    /// Asks the leader to hand over to the member at `place`, once.
+    pub async fn move_leader(&self, place: usize) -> Result<()> {
+        let target_id = self.id(place).await?;
+        let leader = self.leader().await?;
+        let mut request = tonic::Request::new(MoveLeaderRequest { target_id });
+        request.set_timeout(PATIENCE);
+        self.client(leader).await?.maintenance.move_leader(request).await?;
+        Ok(())
     }
 
     /// Deletes the data of a member that does not run.

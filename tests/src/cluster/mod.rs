@@ -168,6 +168,16 @@ impl Cluster {
         Ok(())
     }
 
+    /// How the process ended, if it has done so by itself.
+    pub fn ended(&mut self, place: usize) -> Result<Option<ExitStatus>> {
+        if self.nodes[place].pid().is_none() {
+            return Ok(None);
+        }
+        let ended = self.nodes[place].try_wait()?;
+        self.tell_links(place);
+        Ok(ended)
+    }
+
     /// SIGSTOP.
     pub fn pause(&mut self, place: usize) -> Result<()> {
         self.paused[place] = true;
