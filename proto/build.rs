@@ -14,7 +14,7 @@ fn main() {
         .build_server(std::env::var_os("CARGO_FEATURE_SERVER").is_some())
         .codec_path("crate::codec::SizedCodec")
         .extern_path(".mvccpb.KeyValue", "crate::EncodedKeyValue")
-        .bytes(".kvd.internal.Entry")
+        .bytes(".kvd.peer")
         .compile_fds(descriptors)
         .expect("generated code is written to OUT_DIR");
 }

@@ -52,8 +52,8 @@ impl<T> Serve for T where
 #[derive(Clone, Debug)]
 pub struct ConnectionOptions {
     pub concurrent_streams_max: u32,
-    /// How often a client may ping.
-    pub ping_interval_min: Duration,
+    /// How often a client may ping; None: as it likes.
+    pub ping_interval_min: Option<Duration>,
     /// Between our own pings; None sends none.
     pub keepalive_interval: Option<Duration>,
     /// Time to answer ours; None waits forever.

@@ -104,7 +104,7 @@ impl Front {
 pub fn connection_options(config: &Config) -> ConnectionOptions {
     ConnectionOptions {
         concurrent_streams_max: config.max_concurrent_streams,
-        ping_interval_min: config.grpc_keepalive_min_time,
+        ping_interval_min: Some(config.grpc_keepalive_min_time),
         keepalive_interval: config.grpc_keepalive_interval,
         keepalive_timeout: config.grpc_keepalive_timeout,
     }

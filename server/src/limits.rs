@@ -33,6 +33,9 @@ pub const JOIN_TIMEOUT: Duration = Duration::from_secs(3);
 /// Clean shutdown: how long open requests may take before connections are cut.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_millis(1000);
 
+/// Clean shutdown: how long handing leadership to another member may take.
+pub const HAND_OVER_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// How long a client that is sent away may take to close its side of the connection.
 pub const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -57,3 +60,20 @@ pub const LOG_MARGIN_BYTES: u64 = 2 << 20;
 
 /// How long after a snapshot file that had no room another is tried.
 pub const SNAPSHOT_RETRY_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Largest message a member takes from another: a batch of entries, or one entry of the largest
+/// request that any configuration here allows.
+pub const PEER_MESSAGE_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes of proposals that a member sends on to the leader in one message.
+pub const FORWARD_BYTES_MAX: usize = 1 << 20;
+
+/// How long a member's answer to entries may take, its disk included, before they are sent again.
+pub const APPEND_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the next leader may take to say that it campaigns.
+pub const TRANSFER_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// One piece of a snapshot file on its way to a member, and how many wait for the network.
+pub const SNAPSHOT_PIECE_BYTES: usize = 256 << 10;
+pub const SNAPSHOT_PIECES_AHEAD: usize = 4;

@@ -7,7 +7,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proto::internal::{Command, command};
 use store::mvcc::{Response, Store};
@@ -16,6 +16,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use crate::limits;
 use crate::poke::Poke;
 use crate::raft::types::{Outcome, Proposal};
+use crate::raft::{Change, ChangeError};
 
 /// Why a proposal or a read barrier has no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub enum Unavailable {
     RequestTooLarge,
     NoSpace,
     NoLeader,
+    /// The leader was lost meanwhile; a write may have happened.
+    LeaderFailed,
     /// The log or the process is stopping; a write may have happened.
     Stopped,
     /// Nobody answered in time; a write may still happen.
@@ -48,6 +51,11 @@ impl Waiter {
     pub fn applied(self, outcome: Outcome) {
         let Self { outboxes, runtime, answer } = self;
         lock(&outboxes.boxes[runtime].pending).push((answer, outcome));
+    }
+
+    /// Whether whoever asked has not given up.
+    pub fn is_waiting(&self) -> bool {
+        !self.answer.is_closed()
     }
 
     /// Answers at once: the proposal did not get into the log or was thrown out of it.
@@ -117,6 +125,12 @@ impl Reads {
         self.waiting.is_empty()
     }
 
+    /// Without those who gave up; None when nobody is left.
+    pub fn still_waiting(mut self) -> Option<Reads> {
+        self.waiting.retain(|waiter| !waiter.is_closed());
+        (!self.waiting.is_empty()).then_some(self)
+    }
+
     /// Sends them all the same answer.
     pub fn answer(self, outboxes: &Outboxes, result: Result<(), Unavailable>) {
         let Self { runtime, waiting } = self;
@@ -164,6 +178,28 @@ impl Current {
 pub struct Requests {
     pub proposals: Vec<(Proposal, Waiter)>,
     pub reads: Reads,
+    pub admin: Vec<(Admin, oneshot::Sender<Result<(), AdminError>>)>,
+}
+
+/// What is asked of consensus itself.
+#[derive(Debug)]
+pub enum Admin {
+    Change(Change),
+    /// Of the leader: that this member leads.
+    MoveLeader(u64),
+    /// Before this member stops: that another one leads.
+    HandOver,
+}
+
+/// Why it was not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdminError {
+    Refused(ChangeError),
+    /// This member does not lead.
+    NotLeader,
+    /// No member that votes has that id.
+    BadTransferee,
+    Unavailable(Unavailable),
 }
 
 /// Where consensus stands, as this member sees it.
@@ -172,6 +208,8 @@ pub struct Standing {
     pub term: u64,
     /// 0 when unknown.
     pub leader: u64,
+    /// When this leader became known.
+    pub elected: Option<Instant>,
 }
 
 /// Admission: what this member refuses before it proposes.
@@ -198,6 +236,7 @@ pub struct ReplicaOptions {
     pub request_bytes_max: usize,
     pub recent_bytes_max: usize,
     pub timeout: Duration,
+    pub election_timeout: Duration,
 }
 
 /// Shared by the handles of all runtimes.
@@ -272,6 +311,7 @@ impl Replica {
         let (answer, answered) = oneshot::channel();
         let waiter =
             Waiter { outboxes: self.shared.outboxes.clone(), runtime: self.turn.runtime, answer };
+        let begun = Instant::now();
         self.turn.add(|requests| requests.proposals.push((proposal, waiter)));
         let answer = tokio::time::timeout(self.shared.options.timeout, answered).await;
         bytes_waiting.fetch_sub(bytes, Ordering::Relaxed);
@@ -279,7 +319,31 @@ impl Replica {
             Ok(Ok(Ok(Outcome(outcome)))) => Ok(outcome),
             Ok(Ok(Err(why))) => Err(why),
             Ok(Err(_)) => Err(Unavailable::Stopped),
-            Err(_) => Err(Unavailable::Timeout),
+            Err(_) => Err(self.timed_out(begun)),
+        }
+    }
+
+    /// What etcd says of a proposal without an answer: whether a leader may be to blame that was
+    /// lost around the time it was made.
+    fn timed_out(&self, begun: Instant) -> Unavailable {
+        let lost = |elected: Instant| {
+            begun < elected
+                && elected.duration_since(begun) < 2 * self.shared.options.election_timeout
+        };
+        match self.standing().elected.is_some_and(lost) {
+            true => Unavailable::LeaderFailed,
+            false => Unavailable::Timeout,
+        }
+    }
+
+    /// Asks something of consensus itself.
+    pub async fn administer(&self, admin: Admin) -> Result<(), AdminError> {
+        let (answer, answered) = oneshot::channel();
+        self.turn.add(|requests| requests.admin.push((admin, answer)));
+        match tokio::time::timeout(self.shared.options.timeout, answered).await {
+            Ok(Ok(done)) => done,
+            Ok(Err(_)) => Err(AdminError::Unavailable(Unavailable::Stopped)),
+            Err(_) => Err(AdminError::Unavailable(Unavailable::Timeout)),
         }
     }
 
@@ -336,7 +400,9 @@ impl Turn {
     fn add(&self, push: impl FnOnce(&mut Requests)) {
         let first = {
             let mut requests = lock(&self.requests);
-            let first = requests.proposals.is_empty() && requests.reads.is_empty();
+            let first = requests.proposals.is_empty()
+                && requests.reads.is_empty()
+                && requests.admin.is_empty();
             push(&mut requests);
             first
         };

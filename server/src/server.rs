@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::api::Identity;
 use crate::bootstrap::{self, Origin};
 use crate::config::{Config, Url};
+use crate::connection::{self, ConnectionOptions};
 use crate::front::{Front, MemberDisk, connection_options, runtime};
 use crate::housekeeper::Housekeeper;
 use crate::http_pages::PeerPages;
@@ -22,11 +23,11 @@ use crate::listen::{self, Bound};
 use crate::poke::{Errands, Poke};
 use crate::raft::{self, types};
 use crate::replica::{
-    Admission, Current, Inbox, Outboxes, ReplicaOptions, Requests, Shared, Standing,
+    Admin, Admission, Current, Inbox, Outboxes, ReplicaOptions, Requests, Shared, Standing,
 };
 use crate::snapshots::Snapshots;
 use crate::watch::Hub;
-use crate::{connection, limits, stop};
+use crate::{limits, stop};
 
 /// Runs a member until it is told to stop. Every error names what failed and is safe to exit on.
 pub fn run(config: Config) -> anyhow::Result<()> {
@@ -134,9 +135,11 @@ impl Member {
             watch_limits(config),
             Box::new(|fatal| stop::fatal(&fatal)),
         );
-        let parts = self.start(config, &hub, (poke.clone(), errands), raft_stopping)?;
+        let (deal_peers, peers) = mpsc::unbounded_channel();
+        let parts = self.start(config, &hub, (poke.clone(), errands), peers, raft_stopping)?;
 
         let mut threads = Vec::new();
+        let peers = Dealers { deal: vec![deal_peers], stop: clients_stopping.clone() };
         let mut dealers = Dealers { deal: Vec::new(), stop: clients_stopping.clone() };
         let mut first = None;
         let (tell_published, published) = oneshot::channel();
@@ -169,9 +172,9 @@ impl Member {
         let runtime = runtime()?;
         let stopped = runtime.block_on(async {
             let serving = tokio::spawn(front.run(inbox));
-            let reason = self.accept(config, listeners, &dealers, published, started);
-            let reason = reason.await?;
+            let reason = accept(config, listeners, (&peers, &dealers), published, started).await?;
             tracing::info!("{reason}: stopping");
+            hand_over(&parts.shared).await;
             stop_clients.send_replace(true);
             serving.await.context("serving clients")
         });
@@ -188,45 +191,13 @@ impl Member {
         Ok(())
     }
 
-    /// Takes connections until a signal tells to stop. Clients wait until the member is ready.
-    async fn accept(
-        &self,
-        config: &Config,
-        listeners: Listeners,
-        dealers: &Dealers,
-        published: oneshot::Receiver<()>,
-        started: Instant,
-    ) -> anyhow::Result<&'static str> {
-        let (deal, dealt) = mpsc::unbounded_channel();
-        let peers = Dealers { deal: vec![deal], stop: dealers.stop.clone() };
-        peers.accept_all(listeners.peer_listeners)?;
-        tokio::spawn(connection::serve(
-            dealt,
-            PeerPages {
-                version: config.server_version.clone(),
-                identity: self.identity,
-                current: self.current.clone(),
-            },
-            connection_options(config),
-            dealers.stop.clone(),
-        ));
-        let mut told = std::pin::pin!(wait_for_signal());
-        tokio::select! {
-            biased;
-            reason = &mut told => return Ok(reason?),
-            () = ready(config, published) => {}
-        }
-        dealers.accept_all(listeners.client_listeners)?;
-        announce(config, started);
-        Ok(told.await?)
-    }
-
     /// Starts consensus and the housekeeper.
     fn start(
         &self,
         config: &Config,
         hub: &Arc<Hub>,
         (poke, errands): (Poke, Errands),
+        peers: mpsc::UnboundedReceiver<std::net::TcpStream>,
         stop: watch::Receiver<bool>,
     ) -> anyhow::Result<Parts> {
         let (outboxes, inboxes) = Outboxes::new(config.grpc_threads);
@@ -236,13 +207,16 @@ impl Member {
         let (snapshot_sender, snapshot_requests) = watch::channel(0);
         let (compacted_sender, compacted) =
             watch::channel(self.current.load().compaction_finished());
+        let forwarded = Arc::new(raft::Forwarded::new(self.identity.member_id));
         let machine = raft::Machine::new(
             self.current.clone(),
             hub.clone(),
             outboxes.clone(),
+            forwarded.clone(),
             self.snapshots.clone(),
             poke,
         );
+        let request_timeout = limits::REQUEST_TIMEOUT_BASE + 2 * config.election_timeout;
         let shared = Arc::new(Shared {
             current: self.current.clone(),
             admission: Admission::default(),
@@ -251,24 +225,42 @@ impl Member {
             options: ReplicaOptions {
                 request_bytes_max: config.max_request_bytes,
                 recent_bytes_max: config.recent_bytes_max,
-                timeout: limits::REQUEST_TIMEOUT_BASE + 2 * config.election_timeout,
+                timeout: request_timeout,
+                election_timeout: config.election_timeout,
             },
             to_raft,
         });
+        let Identity { cluster_id, member_id } = self.identity;
         let start = raft::Start {
-            member_id: self.identity.member_id,
+            me: raft::Me { cluster_id, member_id },
             founders: self.founders.clone(),
+            addresses: BTreeMap::new(),
             heartbeat_interval: config.heartbeat_interval,
             election_timeout: config.election_timeout,
+            request_timeout,
             pre_vote: config.pre_vote,
+            strict_reconfig_check: config.strict_reconfig_check,
             log: self.log.clone(),
             machine,
+            forwarded,
             current: self.current.clone(),
+            snapshots: self.snapshots.clone(),
             requests,
             outboxes,
             standing: standing_sender,
             purge,
             snapshot_requests,
+            peers,
+            // Members ping each other as often as they need to.
+            peer_options: ConnectionOptions {
+                ping_interval_min: None,
+                ..connection_options(config)
+            },
+            pages: PeerPages {
+                version: config.server_version.clone(),
+                identity: self.identity,
+                current: self.current.clone(),
+            },
         };
         let raft = std::thread::Builder::new().name("kvd-raft".into()).spawn(move || {
             let result = runtime()?.block_on(raft::start(start, stop));
@@ -292,6 +284,38 @@ impl Member {
         }
         .spawn(errands)?;
         Ok(Parts { shared, inboxes, compacted, raft, keeper })
+    }
+}
+
+/// Takes connections until a signal tells to stop. Clients wait until the member is ready.
+async fn accept(
+    config: &Config,
+    listeners: Listeners,
+    (peers, clients): (&Dealers, &Dealers),
+    published: oneshot::Receiver<()>,
+    started: Instant,
+) -> anyhow::Result<&'static str> {
+    peers.accept_all(listeners.peer_listeners)?;
+    let mut told = std::pin::pin!(wait_for_signal());
+    tokio::select! {
+        biased;
+        reason = &mut told => return Ok(reason?),
+        () = ready(config, published) => {}
+    }
+    clients.accept_all(listeners.client_listeners)?;
+    announce(config, started);
+    Ok(told.await?)
+}
+
+/// Another member leads before this one stops, if one can.
+async fn hand_over(shared: &Shared) {
+    let (answer, done) = oneshot::channel();
+    let admin = vec![(Admin::HandOver, answer)];
+    // Consensus may have stopped already.
+    let _ = shared.to_raft.send(Requests { admin, ..Requests::default() });
+    match tokio::time::timeout(limits::HAND_OVER_TIMEOUT, done).await {
+        Ok(Ok(Ok(()))) => {}
+        _ => tracing::warn!("no other member took over the leadership"),
     }
 }
 

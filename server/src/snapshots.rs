@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{BufReader, ErrorKind};
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use store::boot::{self, Places};
@@ -111,14 +111,38 @@ impl Snapshots {
         Ok(Some(written))
     }
 
-    /// Replaces this member's state by that of a received, verified file.
+    /// Where a file from another member is received.
+    pub fn incoming(&self, from: u64, number: u64) -> PathBuf {
+        self.places.snap.join(snapshot::unfinished_name(&format!("from-{from:x}-{number}")))
+    }
+
+    /// Verifies a received file and gives it its name.
+    pub fn accept(&self, path: &Path) -> Result<Written, Fatal> {
+        let accepted = Snapshot::open(path, Checksum::Verify).and_then(|received| {
+            let (applied, membership) =
+                (received.state().applied, received.state().membership.clone());
+            let named = self.places.snap.join(snapshot::file_name(applied));
+            std::fs::rename(path, &named).map_err(|error| Fatal::io("rename", path, error))?;
+            let synced = File::open(&self.places.snap).and_then(|dir| dir.sync_all());
+            synced.map_err(|error| Fatal::io("sync", &self.places.snap, error))?;
+            Ok(Written { path: named, applied, membership })
+        });
+        if accepted.is_err() {
+            // What stays is removed by the next start.
+            let _ = std::fs::remove_file(path);
+        }
+        accepted
+    }
+
+    /// Replaces this member's state by that of an accepted file.
     pub fn install(&self, path: &Path) -> Result<Arc<Store>, Fatal> {
         let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let received = Snapshot::open(path, Checksum::Verify)?;
+        let received = Snapshot::open(path, Checksum::Skip)?;
         let (applied, membership) = (received.state().applied, received.state().membership.clone());
-        let path = self.places.snap.join(snapshot::file_name(applied));
         let store = boot::install(&self.places, &received, &self.options)?;
-        self.lock().files = vec![Written { path, applied, membership }];
+        let written = Written { path: path.to_owned(), applied, membership };
+        let purgeable = snapshot::prune(&self.places.snap)?;
+        *self.lock() = State { files: vec![written], purgeable, prepared: None };
         Ok(store)
     }
 

@@ -35,6 +35,9 @@ pub fn unavailable(why: Unavailable) -> Status {
         Unavailable::NoLeader => etcd(Code::Unavailable, "no leader"),
         Unavailable::Stopped => etcd(Code::Unavailable, "server stopped"),
         Unavailable::Timeout => etcd(Code::Unavailable, "request timed out"),
+        Unavailable::LeaderFailed => {
+            etcd(Code::Unavailable, "request timed out, possibly due to previous leader failure")
+        }
     }
 }
 

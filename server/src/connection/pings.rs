@@ -31,14 +31,15 @@ const TOO_MANY_PINGS: &[u8] = b"too_many_pings";
 /// not at all between two frames, as [`super::gather`] does.
 pub struct PoliteClient<S> {
     stream: S,
-    /// None: not HTTP/2.
+    /// None: not HTTP/2, or no matter.
     observed: Option<Box<Observed>>,
 }
 
 impl<S> PoliteClient<S> {
-    /// A client that may ping every `interval_min` while it has a stream open.
-    pub fn new(stream: S, interval_min: Duration) -> PoliteClient<S> {
-        PoliteClient { stream, observed: Some(Box::new(Observed::new(interval_min))) }
+    /// A client that may ping every `interval_min` while it has a stream open; without one it may
+    /// ping as it likes.
+    pub fn new(stream: S, interval_min: Option<Duration>) -> PoliteClient<S> {
+        PoliteClient { stream, observed: interval_min.map(|min| Box::new(Observed::new(min))) }
     }
 }
 

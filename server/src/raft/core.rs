@@ -2,36 +2,49 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::errors::{ClientWriteError, InitializeError, LinearizableReadError, RaftError};
-use openraft::raft::ClientWriteResult;
-use openraft::{Config, Raft, ReadPolicy, SnapshotPolicy};
-use tokio::sync::{mpsc, watch};
+use openraft::errors::{InitializeError, RaftError};
+use openraft::{Config, Raft, SnapshotPolicy};
+use tokio::sync::{mpsc, oneshot, watch};
 
+use super::contact::Contact;
+use super::forward::{self, Forwarded};
+use super::links::{AddressBook, Links, Me};
 use super::log::Log;
 use super::machine::Machine;
 use super::network::Peers;
-use super::types::{Node, Reply, Types};
-use crate::limits;
-use crate::replica::{Current, Outboxes, Requests, Standing, Unavailable, Waiter};
+use super::reads::{self, ReadQueue};
+use super::service::PeerService;
+use super::types::{Node, Proposal, Reply, To, Types};
+use super::{change, door};
+use crate::connection::ConnectionOptions;
+use crate::http_pages::PeerPages;
+use crate::replica::{Admin, AdminError, Current, Outboxes, Reads, Requests, Standing, Waiter};
+use crate::snapshots::Snapshots;
 
-type Core = Raft<Types, Machine>;
+pub type Core = Raft<Types, Machine>;
 
 /// What consensus starts from.
 pub struct Start {
-    pub member_id: u64,
+    pub me: Me,
     /// The members of a cluster that is being founded, the same on each of them; ignored once the
     /// log has begun. None: the log has begun, or a leader will send it.
     pub founders: Option<BTreeMap<u64, Node>>,
+    /// Where members are said to be, until the member table is known here.
+    pub addresses: BTreeMap<u64, Vec<String>>,
     pub heartbeat_interval: Duration,
     pub election_timeout: Duration,
+    pub request_timeout: Duration,
     pub pre_vote: bool,
+    pub strict_reconfig_check: bool,
     pub log: Log,
     pub machine: Machine,
+    pub forwarded: Arc<Forwarded>,
     pub current: Arc<Current>,
+    pub snapshots: Arc<Snapshots>,
     pub requests: mpsc::UnboundedReceiver<Requests>,
     pub outboxes: Arc<Outboxes>,
     pub standing: watch::Sender<Standing>,
@@ -39,47 +52,127 @@ pub struct Start {
     pub purge: watch::Receiver<u64>,
     /// Counts the snapshots asked for.
     pub snapshot_requests: watch::Receiver<u64>,
+    /// Connections of peers, and what they find besides consensus.
+    pub peers: mpsc::UnboundedReceiver<std::net::TcpStream>,
+    pub peer_options: ConnectionOptions,
+    pub pages: PeerPages,
+}
+
+/// What serves peers shares with the thread's loop.
+#[derive(Clone)]
+pub struct Handle {
+    pub member_id: u64,
+    pub current: Arc<Current>,
+    pub contact: Arc<Contact>,
+    pub standing: watch::Receiver<Standing>,
+    pub election_timeout: Duration,
+    pub strict_reconfig_check: bool,
+    /// One membership change at a time.
+    pub changing: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Handle {
+    pub fn standing(&self) -> Standing {
+        *self.standing.borrow()
+    }
+}
+
+/// The loop of the raft thread.
+struct Loop {
+    raft: Core,
+    handle: Handle,
+    links: Links,
+    forwarded: Arc<Forwarded>,
+    outboxes: Arc<Outboxes>,
+    standing: watch::Sender<Standing>,
+    request_timeout: Duration,
+    /// Wait for a leader.
+    proposals: Vec<(Proposal, Waiter)>,
+    reads: ReadQueue,
+    again: mpsc::UnboundedSender<(Proposal, Waiter)>,
+    rounds: mpsc::UnboundedSender<Round>,
+}
+
+/// A round of reads that is over.
+struct Round {
+    reads: Vec<Reads>,
+    index: Option<u64>,
 }
 
 /// Starts openraft and serves requests until `stop` is set. Returns the error that stopped it.
 pub async fn start(start: Start, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
     let config = raft_config(&start)?;
-    let Start { member_id, founders, log, machine, current, .. } = start;
-    let raft = Raft::new(member_id, config, Peers, log, machine)
+    let Start { me, founders, log, machine, current, .. } = start;
+    let book = Arc::new(AddressBook::new(current.clone(), start.addresses));
+    let links = Links::new(me, book, start.election_timeout);
+    let peers = Peers { links: links.clone(), retry_interval: start.heartbeat_interval };
+    let raft = Raft::new(me.member_id, config, peers, log, machine)
         .await
         .context("starting consensus on the stored log")?;
-    bootstrap(&raft, member_id, founders).await?;
+    let handle = Handle {
+        member_id: me.member_id,
+        current,
+        contact: Arc::new(Contact::new(start.election_timeout)),
+        standing: start.standing.subscribe(),
+        election_timeout: start.election_timeout,
+        strict_reconfig_check: start.strict_reconfig_check,
+        changing: Arc::default(),
+    };
+    let service = PeerService::new(raft.clone(), handle.clone(), me, start.snapshots);
+    let services = door::PeerServices::new(service, start.pages);
+    let options = start.peer_options;
+    let door = tokio::spawn(crate::connection::serve(start.peers, services, options, stop.clone()));
+    bootstrap(&raft, me.member_id, founders).await?;
 
+    let (again, mut refused) = mpsc::unbounded_channel();
+    let (rounds, mut ended) = mpsc::unbounded_channel();
+    let mut this = Loop {
+        raft,
+        handle,
+        links,
+        forwarded: start.forwarded,
+        outboxes: start.outboxes,
+        standing: start.standing,
+        request_timeout: start.request_timeout,
+        proposals: Vec::new(),
+        reads: ReadQueue::default(),
+        again,
+        rounds,
+    };
     let mut requests = start.requests;
     let (mut purge, mut snapshot_requests) = (start.purge, start.snapshot_requests);
-    let mut roles = raft.server_metrics();
-    let mut health = tokio::time::interval(limits::HOUSEKEEPING_INTERVAL);
+    let contact = this.handle.contact.clone();
+    let mut roles = this.raft.server_metrics();
+    let mut tick = tokio::time::interval(start.heartbeat_interval);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             biased;
-            Some(turn) = requests.recv() => serve(&raft, &current, &start.outboxes, turn).await?,
+            Some(turn) = requests.recv() => this.serve(turn).await?,
+            Some(round) = ended.recv() => this.end_round(round),
             changed = roles.changed() => {
                 changed.context("consensus stopped")?;
-                let role = roles.borrow_watched();
-                let leader = role.current_leader.unwrap_or_default();
-                start.standing.send_replace(Standing { term: role.vote.leader_id.term, leader });
+                roles.borrow_and_update();
+                this.look().await?;
             }
-            _ = health.tick() => {
-                let metrics = raft.metrics();
-                let state = metrics.borrow_watched().running_state.clone();
-                state.map_err(|fatal| anyhow::anyhow!("consensus stopped: {fatal}"))?;
+            () = contact.news() => this.look().await?,
+            Some(proposal) = refused.recv() => this.proposals.push(proposal),
+            _ = tick.tick() => {
+                this.check()?;
+                this.look().await?;
             }
             Ok(()) = purge.changed() => {
                 let upto = *purge.borrow_and_update();
                 if let Some(upto) = upto.checked_sub(1) {
-                    raft.trigger().purge_log(upto).await?;
+                    this.raft.trigger().purge_log(upto).await?;
                 }
             }
-            Ok(()) = snapshot_requests.changed() => raft.trigger().snapshot().await?,
+            Ok(()) = snapshot_requests.changed() => this.raft.trigger().snapshot().await?,
             _ = stop.wait_for(|stop| *stop) => break,
         }
     }
-    raft.shutdown().await.context("stopping consensus")
+    this.raft.shutdown().await.context("stopping consensus")?;
+    door.await.context("serving peers")
 }
 
 fn raft_config(start: &Start) -> anyhow::Result<Arc<Config>> {
@@ -109,8 +202,7 @@ async fn bootstrap(
 ) -> anyhow::Result<()> {
     if let Some(founders) = founders {
         match raft.initialize(founders).await {
-            Ok(()) => return Ok(()),
-            Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
+            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
             Err(error) => return Err(error).context("bootstrapping the cluster"),
         }
     }
@@ -121,45 +213,106 @@ async fn bootstrap(
     Ok(())
 }
 
-async fn serve(
-    raft: &Core,
-    current: &Arc<Current>,
-    outboxes: &Arc<Outboxes>,
-    turn: Requests,
-) -> anyhow::Result<()> {
-    for (proposal, waiter) in turn.proposals {
-        raft.client_write_ff(proposal, Some(Reply::new(waiter, deliver))).await?;
+impl Loop {
+    async fn serve(&mut self, turn: Requests) -> anyhow::Result<()> {
+        self.reads.push(turn.reads);
+        self.begin_round();
+        self.propose(turn.proposals).await?;
+        for (admin, answer) in turn.admin {
+            self.administer(admin, answer);
+        }
+        Ok(())
     }
-    if !turn.reads.is_empty() {
-        // One round confirms leadership for all reads of this turn.
-        let (raft, current, outboxes) = (raft.clone(), current.clone(), outboxes.clone());
+
+    /// To the log, to the leader, or to wait for one.
+    async fn propose(&mut self, proposals: Vec<(Proposal, Waiter)>) -> anyhow::Result<()> {
+        let Standing { leader, term, .. } = *self.standing.borrow();
+        if leader == self.handle.member_id {
+            for (proposal, waiter) in proposals {
+                let again = self.again.clone();
+                let to = To::Client { waiter, proposal: proposal.clone(), again };
+                self.raft.client_write_ff(proposal, Some(Reply::new(to))).await?;
+            }
+        } else if leader == 0 {
+            self.proposals.extend(proposals);
+        } else if !proposals.is_empty() {
+            let (forwarded, again) = (&self.forwarded, &self.again);
+            let timeout = self.request_timeout;
+            forward::send(&self.links, forwarded, again, (leader, term), proposals, timeout);
+        }
+        Ok(())
+    }
+
+    fn begin_round(&mut self) {
+        let leader = self.standing.borrow().leader;
+        if leader == 0 {
+            return;
+        }
+        let Some(reads) = self.reads.begin() else { return };
+        let (raft, links) = (self.raft.clone(), self.links.clone());
+        let (rounds, timeout) = (self.rounds.clone(), self.handle.election_timeout);
         tokio::spawn(async move {
-            let result = read_index(&raft, &current).await;
-            turn.reads.answer(&outboxes, result);
+            let index = reads::round(&raft, &links, leader, timeout).await;
+            // The loop is gone only when the process stops.
+            let _ = rounds.send(Round { reads, index });
         });
     }
-    Ok(())
-}
 
-fn deliver(waiter: Waiter, result: ClientWriteResult<Types>) {
-    match result {
-        Ok(response) => waiter.applied(response.data),
-        Err(ClientWriteError::ForwardToLeader(_)) => waiter.failed(Unavailable::NoLeader),
-        Err(_) => waiter.failed(Unavailable::Stopped),
+    /// Reads that got no index wait for the next tick.
+    fn end_round(&mut self, Round { reads, index }: Round) {
+        match index {
+            Some(index) => {
+                reads::answer(&self.handle, &self.outboxes, reads, index);
+                self.reads.end(Vec::new());
+                self.begin_round();
+            }
+            None => self.reads.end(reads),
+        }
     }
-}
 
-async fn read_index(raft: &Core, current: &Current) -> Result<(), Unavailable> {
-    let linearizer = match raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
-        Ok(linearizer) => linearizer,
-        Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => {
-            return Err(Unavailable::NoLeader);
+    fn administer(&self, admin: Admin, answer: oneshot::Sender<Result<(), AdminError>>) {
+        let (raft, handle, links) = (self.raft.clone(), self.handle.clone(), self.links.clone());
+        tokio::spawn(async move {
+            let done = match admin {
+                Admin::Change(change) => change::change(&raft, &handle, &links, change).await,
+                Admin::MoveLeader(to) => change::move_leader(&raft, &handle, to).await,
+                Admin::HandOver => change::hand_over(&raft, &handle).await,
+            };
+            // Whoever asked may have stopped waiting.
+            let _ = answer.send(done);
+        });
+    }
+
+    /// Ends the process when consensus did.
+    fn check(&self) -> anyhow::Result<()> {
+        let metrics = self.raft.metrics();
+        let state = metrics.borrow_watched().running_state.clone();
+        state.map_err(|fatal| anyhow::anyhow!("consensus stopped: {fatal}"))?;
+        self.forwarded.sweep();
+        Ok(())
+    }
+
+    /// Finds out who leads, and serves what waited for that.
+    async fn look(&mut self) -> anyhow::Result<()> {
+        let (leader, term) = self.handle.contact.leader(&self.raft);
+        self.standing.send_if_modified(|standing| {
+            if (standing.leader, standing.term) == (leader, term) {
+                return false;
+            }
+            let elected = match leader {
+                0 => standing.elected,
+                _ => Some(Instant::now()),
+            };
+            *standing = Standing { term, leader, elected };
+            true
+        });
+        if leader == 0 {
+            self.proposals.retain(|(_, waiter)| waiter.is_waiting());
+            return Ok(());
         }
-        Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
-            return Err(Unavailable::Timeout);
-        }
-        Err(RaftError::Fatal(_)) => return Err(Unavailable::Stopped),
-    };
-    let index = linearizer.read_log_id().index() + 1;
-    if current.wait_applied(index).await { Ok(()) } else { Err(Unavailable::Stopped) }
+        let waiting = std::mem::take(&mut self.proposals);
+        self.propose(waiting).await?;
+        self.begin_round();
+        Ok(())
+    }
 }

@@ -7,14 +7,15 @@ use std::sync::Arc;
 use futures_core::Stream;
 use openraft::alias::{LogIdOf, SnapshotMetaOf, SnapshotOf, StoredMembershipOf};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
-use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot, SnapshotMeta};
+use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot};
 use store::LogId;
 use store::mvcc::{Input, RevisionEvents};
 use tokio_stream::StreamExt;
 
+use super::forward::Forwarded;
 use super::types::{self, Entry, Outcome, Types};
 use crate::poke::Poke;
-use crate::replica::{Current, Outboxes};
+use crate::replica::{Current, Outboxes, Waiter};
 use crate::snapshots::Snapshots;
 
 /// A verified snapshot file. Opening it is left to whoever sends or installs it.
@@ -46,6 +47,7 @@ pub struct Machine {
     current: Arc<Current>,
     publish: Arc<dyn Publish>,
     outboxes: Arc<Outboxes>,
+    forwarded: Arc<Forwarded>,
     snapshots: Arc<Snapshots>,
     poke: Poke,
 }
@@ -55,10 +57,11 @@ impl Machine {
         current: Arc<Current>,
         publish: Arc<dyn Publish>,
         outboxes: Arc<Outboxes>,
+        forwarded: Arc<Forwarded>,
         snapshots: Arc<Snapshots>,
         poke: Poke,
     ) -> Self {
-        Self { current, publish, outboxes, snapshots, poke }
+        Self { current, publish, outboxes, forwarded, snapshots, poke }
     }
 
     fn apply_entry(&self, entry: &Entry) -> Result<store::mvcc::Applied, io::Error> {
@@ -86,6 +89,15 @@ impl Machine {
 struct Run {
     events: Vec<Arc<RevisionEvents>>,
     answers: Vec<(ApplyResponder<Types>, Outcome)>,
+    /// To clients of this member whose proposals went over the leader.
+    forwarded: Vec<(Waiter, Outcome)>,
+}
+
+impl Run {
+    fn is_long(&self) -> bool {
+        self.answers.len() + self.forwarded.len() >= RUN_ENTRIES_MAX
+            || self.events.len() >= RUN_ENTRIES_MAX
+    }
 }
 
 /// Entries applied before their watchers and writers hear of it, in a long committed run.
@@ -112,8 +124,15 @@ impl RaftStateMachine<Types> for Machine {
             let (entry, responder) = item?;
             let applied = self.apply_entry(&entry)?;
             run.events.extend(applied.events);
-            run.answers.extend(responder.map(|to| (to, Outcome(applied.outcome))));
-            if run.answers.len() >= RUN_ENTRIES_MAX || run.events.len() >= RUN_ENTRIES_MAX {
+            let outcome = Outcome(applied.outcome);
+            match (&entry.payload, responder) {
+                (EntryPayload::Normal(proposal), None) => {
+                    let waiter = self.forwarded.take(proposal);
+                    run.forwarded.extend(waiter.map(|waiter| (waiter, outcome)));
+                }
+                (_, responder) => run.answers.extend(responder.map(|to| (to, outcome))),
+            }
+            if run.is_long() {
                 self.hand_out(std::mem::take(&mut run));
             }
         }
@@ -134,7 +153,14 @@ impl RaftStateMachine<Types> for Machine {
         _meta: &SnapshotMetaOf<Types>,
         snapshot: SnapshotFile,
     ) -> Result<(), io::Error> {
-        let store = self.snapshots.install(&snapshot.path).map_err(io::Error::other)?;
+        let (snapshots, current) = (self.snapshots.clone(), self.current.clone());
+        // As long as the disk takes; heartbeats must not wait for it.
+        let installed = tokio::task::spawn_blocking(move || {
+            // What the old store still writes would get in the way of the new one.
+            current.load().retire();
+            snapshots.install(&snapshot.path)
+        });
+        let store = installed.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
         let revision = store.revision();
         self.current.replace(store);
         self.publish.jump(revision);
@@ -158,6 +184,9 @@ impl Machine {
         }
         for (to, outcome) in run.answers {
             to.send(outcome);
+        }
+        for (waiter, outcome) in run.forwarded {
+            waiter.applied(outcome);
         }
         self.outboxes.flush();
     }
@@ -191,10 +220,7 @@ pub struct Written {
 
 fn snapshot(written: &Written) -> SnapshotOf<Types, SnapshotFile> {
     Snapshot {
-        meta: SnapshotMeta {
-            last_log_id: types::raft_id(written.applied),
-            last_membership: types::stored_membership(written.membership.clone()),
-        },
+        meta: types::snapshot_meta(written),
         snapshot: SnapshotFile { path: written.path.clone() },
     }
 }

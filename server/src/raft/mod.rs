@@ -14,15 +14,27 @@
 //! - Any error of storage ends the process. openraft does not heal itself, a restart does.
 //! - Reads confirm leadership with a round shared by all that wait (ReadIndex), never by a lease.
 
+mod change;
+mod contact;
 mod core;
+mod door;
+mod forward;
+mod links;
 mod log;
 mod machine;
 mod network;
+mod reads;
+mod service;
 #[cfg(test)]
 mod tests;
+mod transfer;
 pub mod types;
+mod wire;
 
+pub use self::change::{Change, ChangeError};
 pub use self::core::{Start, start};
+pub use self::forward::Forwarded;
+pub use self::links::Me;
 pub use self::log::Log;
 pub use self::machine::{Machine, Written};
 

@@ -1,87 +1,141 @@
 //! To the peers: the clients openraft replicates and campaigns through.
-//!
-//! CAVEAT: members are single for now, so there is nobody to reach and every call says so.
 
 use std::future::Future;
+use std::time::Duration;
 
 use openraft::alias::{SnapshotOf, VoteOf};
-use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{AnyError, OptionalSend};
 
+use super::links::{CallError, Lane, Link, Links, within};
 use super::machine::SnapshotFile;
 use super::types::{Node, Types};
+use super::{transfer, wire};
+use crate::limits;
 
 /// Makes a client for each peer.
-#[derive(Clone, Default)]
-pub struct Peers;
+#[derive(Clone)]
+pub struct Peers {
+    pub links: Links,
+    /// Between attempts to reach one that cannot be reached.
+    pub retry_interval: Duration,
+}
+
+impl Peers {
+    fn peer(&self, id: u64, node: &Node, lane: Lane) -> Peer {
+        self.links.book().learn(id, &node.peer_urls);
+        let vote = self.links.to(id, Lane::Heartbeat);
+        Peer { link: self.links.to(id, lane), vote, retry_interval: self.retry_interval }
+    }
+}
 
 /// The way to one peer.
 pub struct Peer {
-    id: u64,
-}
-
-impl Peer {
-    fn unreachable(&self) -> Unreachable<Types> {
-        Unreachable::new(&AnyError::error(format!("no way to member {:x}", self.id)))
-    }
+    link: Link,
+    /// Votes are few, small and urgent.
+    vote: Link,
+    retry_interval: Duration,
 }
 
 impl RaftNetworkFactory<Types> for Peers {
     type Network = Peer;
 
-    async fn new_client(&mut self, target: u64, _node: &Node) -> Peer {
-        Peer { id: target }
+    async fn new_client(&mut self, target: u64, node: &Node) -> Peer {
+        self.peer(target, node, Lane::Log)
     }
+
+    async fn new_heartbeat_client(&mut self, target: u64, node: &Node) -> Peer {
+        self.peer(target, node, Lane::Heartbeat)
+    }
+
+    async fn new_snapshot_client(&mut self, target: u64, node: &Node) -> Peer {
+        self.peer(target, node, Lane::Snapshot)
+    }
+}
+
+fn unanswered(error: &CallError) -> RPCError<Types> {
+    match error {
+        CallError::NotSent(_) => RPCError::Unreachable(Unreachable::new(error)),
+        CallError::Timeout(_) | CallError::Failed(_) => {
+            RPCError::Unreachable(Unreachable::new(error))
+        }
+    }
+}
+
+fn malformed(what: wire::Malformed) -> RPCError<Types> {
+    let what = format!("the answer cannot be understood: {what}");
+    RPCError::Network(NetworkError::new(&AnyError::error(what)))
 }
 
 impl RaftNetworkV2<Types> for Peer {
     type SnapshotData = SnapshotFile;
 
+    /// Takes as long as the peer's disk does: openraft's own deadline is a heartbeat, which it
+    /// applies to heartbeats itself.
     async fn append_entries(
         &mut self,
-        _request: AppendEntriesRequest<Types>,
+        request: AppendEntriesRequest<Types>,
         _option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        Err(RPCError::Unreachable(self.unreachable()))
+        let call = self.link.client.append(wire::append(self.link.identity, &request));
+        let answer = within(limits::APPEND_TIMEOUT, call).await.map_err(|e| unanswered(&e))?;
+        wire::to_appended(answer).map_err(malformed)
     }
 
     async fn vote(
         &mut self,
-        _request: VoteRequest<Types>,
-        _option: RPCOption,
+        request: VoteRequest<Types>,
+        option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        Err(RPCError::Unreachable(self.unreachable()))
+        let call = self.vote.client.vote(wire::campaign(self.vote.identity, &request));
+        let answer = within(option.soft_ttl(), call).await.map_err(|e| unanswered(&e))?;
+        wire::to_voted(answer).map_err(malformed)
     }
 
-    // The provided method grants; an unreachable peer grants nothing.
     async fn pre_vote(
         &mut self,
-        _request: VoteRequest<Types>,
-        _option: RPCOption,
+        request: VoteRequest<Types>,
+        option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        Err(RPCError::Unreachable(self.unreachable()))
+        let call = self.vote.client.pre_vote(wire::campaign(self.vote.identity, &request));
+        let answer = within(option.soft_ttl(), call).await.map_err(|e| unanswered(&e))?;
+        wire::to_voted(answer).map_err(malformed)
     }
 
     async fn full_snapshot(
         &mut self,
-        _vote: VoteOf<Types>,
-        _snapshot: SnapshotOf<Types, SnapshotFile>,
-        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        vote: VoteOf<Types>,
+        snapshot: SnapshotOf<Types, SnapshotFile>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        Err(StreamingError::Unreachable(self.unreachable()))
+        tokio::select! {
+            sent = transfer::send(self.link.clone(), vote, snapshot) => match sent {
+                Ok(vote) => Ok(SnapshotResponse::new(vote)),
+                Err(error) => Err(StreamingError::Unreachable(Unreachable::new(&error))),
+            },
+            closed = cancel => Err(StreamingError::Closed(closed)),
+        }
     }
 
     async fn transfer_leader(
         &mut self,
-        _request: TransferLeaderRequest<Types>,
-        _option: RPCOption,
+        request: TransferLeaderRequest<Types>,
+        option: RPCOption,
     ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
-        Err(RPCError::Unreachable(self.unreachable()))
+        let call = self.vote.client.transfer_leader(wire::transfer(self.vote.identity, &request));
+        // The target waits for its log before it answers.
+        let timeout = option.hard_ttl().max(limits::TRANSFER_ANSWER_TIMEOUT);
+        let answer = within(timeout, call).await.map_err(|e| unanswered(&e))?;
+        Ok(wire::to_transferred(answer, &request))
+    }
+
+    fn backoff(&self) -> Option<Backoff> {
+        Some(Backoff::new(std::iter::repeat(self.retry_interval)))
     }
 }

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use super::machine::Publish;
 use super::types::{Entry, Types};
-use super::{Log, Machine};
+use super::{Forwarded, Log, Machine};
 use crate::limits;
 use crate::poke::Poke;
 use crate::replica::{Current, Outboxes};
@@ -133,7 +133,9 @@ fn open() -> Result<(Guard, AnyStart, Machine), io::Error> {
     let log = AnyStart { log: Log::new(wal.clone(), None, recovered.committed), missing: None };
     let current = Arc::new(Current::new(store));
     let (poke, _) = Poke::new();
-    let machine = Machine::new(current, Arc::new(Nobody), outboxes, Arc::new(snapshots), poke);
+    let forwarded = Arc::new(Forwarded::new(1));
+    let machine =
+        Machine::new(current, Arc::new(Nobody), outboxes, forwarded, Arc::new(snapshots), poke);
     Ok((Guard { wal, _data_dir: data_dir, _folder: folder }, log, machine))
 }
 

@@ -6,15 +6,19 @@
 use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use openraft::alias::{LogIdOf, StoredMembershipOf, VoteOf};
+use openraft::alias::{LogIdOf, SnapshotMetaOf, StoredMembershipOf, VoteOf};
+use openraft::errors::ClientWriteError;
+use openraft::raft::ClientWriteResult;
 use openraft::raft::responder::Responder;
 use openraft::{RaftTypeConfig, vote::leader_id_std};
 use prost::Message;
 use proto::internal;
 use store::LogId;
 use store::mvcc::Response;
+use tokio::sync::mpsc;
 
-use crate::replica::Waiter;
+use super::machine::Written;
+use crate::replica::{Unavailable, Waiter};
 
 /// openraft's parameters: etcd's ids and terms, our proposals and answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,6 +70,12 @@ pub struct Proposal(Bytes);
 const BLANK: u8 = 0;
 const COMMAND: u8 = 1;
 const MEMBERSHIP: u8 = 2;
+/// A command that came over another member: that member's id and its number for it come first.
+const FORWARDED: u8 = 3;
+
+/// What precedes the command in a payload.
+const COMMAND_HEAD: usize = 1;
+const FORWARDED_HEAD: usize = 1 + 8 + 8;
 
 impl Proposal {
     pub fn new(command: &internal::Command) -> Self {
@@ -75,13 +85,52 @@ impl Proposal {
         Self(Bytes::from(bytes))
     }
 
+    /// Takes a payload of the log.
+    pub fn decode(payload: Bytes) -> Result<Self, String> {
+        let head = match payload.first() {
+            Some(&COMMAND) => COMMAND_HEAD,
+            Some(&FORWARDED) => FORWARDED_HEAD,
+            tag => return Err(format!("unknown entry kind {tag:?}")),
+        };
+        match payload.len() < head {
+            true => Err("a forwarded command is cut off".into()),
+            false => Ok(Self(payload)),
+        }
+    }
+
+    /// The payload of the same command when it goes over another member.
+    pub fn forwarded(&self, origin: u64, number: u64) -> Bytes {
+        let command = self.command_bytes();
+        let mut bytes = BytesMut::with_capacity(FORWARDED_HEAD + command.len());
+        bytes.put_u8(FORWARDED);
+        bytes.put_u64(origin);
+        bytes.put_u64(number);
+        bytes.put_slice(command);
+        bytes.freeze()
+    }
+
+    /// The member that it came over, and its number there.
+    pub fn origin(&self) -> Option<(u64, u64)> {
+        let ids = self.0.strip_prefix(&[FORWARDED])?;
+        let (origin, rest) = ids.split_first_chunk()?;
+        let (number, _) = rest.split_first_chunk()?;
+        Some((u64::from_be_bytes(*origin), u64::from_be_bytes(*number)))
+    }
+
+    fn command_bytes(&self) -> &[u8] {
+        match self.0.first() {
+            Some(&FORWARDED) => &self.0[FORWARDED_HEAD..],
+            _ => &self.0[COMMAND_HEAD..],
+        }
+    }
+
     /// Bytes of the command alone.
     pub fn command_len(&self) -> usize {
-        self.0.len() - 1
+        self.command_bytes().len()
     }
 
     pub fn command(&self) -> Result<internal::Command, prost::DecodeError> {
-        internal::Command::decode(&self.0[1..])
+        internal::Command::decode(self.command_bytes())
     }
 }
 
@@ -117,13 +166,12 @@ pub fn encode_payload(payload: &Payload) -> Bytes {
 pub fn decode_payload(bytes: Bytes) -> Result<Payload, String> {
     match bytes.first() {
         Some(&BLANK) => Ok(openraft::EntryPayload::Blank),
-        Some(&COMMAND) => Ok(openraft::EntryPayload::Normal(Proposal(bytes))),
         Some(&MEMBERSHIP) => {
             let message = internal::Membership::decode(&bytes[1..])
                 .map_err(|error| format!("membership entry: {error}"))?;
             Ok(openraft::EntryPayload::Membership(membership(&message)))
         }
-        tag => Err(format!("unknown entry kind {tag:?}")),
+        _ => Proposal::decode(bytes).map(openraft::EntryPayload::Normal),
     }
 }
 
@@ -193,23 +241,51 @@ pub fn decode_vote(bytes: &[u8]) -> Result<VoteOf<Types>, prost::DecodeError> {
     })
 }
 
-/// Who waits for a proposal, and how the result reaches them.
-///
-/// openraft is generic over what a responder receives; the function pointer ties the waiter to
-/// the one kind of result it can be given, without an allocation a proposal.
-pub struct Reply<T> {
-    waiter: Waiter,
-    deliver: fn(Waiter, T),
+pub fn snapshot_meta(written: &Written) -> SnapshotMetaOf<Types> {
+    openraft::SnapshotMeta {
+        last_log_id: raft_id(written.applied),
+        last_membership: stored_membership(written.membership.clone()),
+    }
 }
 
-impl<T> Reply<T> {
-    pub fn new(waiter: Waiter, deliver: fn(Waiter, T)) -> Self {
-        Self { waiter, deliver }
+/// Who hears what became of a proposal.
+pub enum To {
+    /// A client of this member; a proposal that did not get into the log comes back.
+    Client { waiter: Waiter, proposal: Proposal, again: mpsc::UnboundedSender<(Proposal, Waiter)> },
+    /// Another member, of what was refused; the rest it sees when it applies it.
+    Peer { position: u32, refuse: mpsc::UnboundedSender<u32> },
+}
+
+/// openraft is generic over what a responder receives; the function pointer ties ours to the one
+/// kind of result it can be given, without an allocation a proposal.
+pub struct Reply<T> {
+    to: To,
+    deliver: fn(To, T),
+}
+
+impl Reply<ClientWriteResult<Types>> {
+    pub fn new(to: To) -> Self {
+        Self { to, deliver }
     }
 }
 
 impl<T: Send + 'static> Responder<Types, T> for Reply<T> {
     fn on_complete(self, result: T) {
-        (self.deliver)(self.waiter, result);
+        (self.deliver)(self.to, result);
+    }
+}
+
+fn deliver(to: To, result: ClientWriteResult<Types>) {
+    let refused = matches!(result, Err(ClientWriteError::ForwardToLeader(_)));
+    match to {
+        // Whoever asked is gone only when the process stops or the connection broke.
+        To::Peer { position, refuse } if refused => drop(refuse.send(position)),
+        To::Client { waiter, proposal, again } if refused => drop(again.send((proposal, waiter))),
+        To::Peer { .. } => {}
+        To::Client { waiter, .. } => match result {
+            Ok(response) => waiter.applied(response.data),
+            Err(ClientWriteError::LogEntryDiscarded(_)) => waiter.failed(Unavailable::LeaderFailed),
+            Err(_) => waiter.failed(Unavailable::Stopped),
+        },
     }
 }

@@ -61,11 +61,13 @@ pub(super) struct Checkpointing {
     rewritten: u64,
     /// How often it was maintained in this checkpoint.
     maintained: u32,
+    /// The engine is no longer this store's to write.
+    retired: bool,
 }
 
 impl Checkpointing {
     pub(super) fn new(applied: LogId, backlog: Backlog) -> Self {
-        Self { applied, backlog, rewritten: 0, maintained: 0 }
+        Self { applied, backlog, rewritten: 0, maintained: 0, retired: false }
     }
 }
 
@@ -81,10 +83,19 @@ impl Store {
         self.checkpoint_if(|_| true).map(|_| ())
     }
 
+    /// Writes to the engine no more, once a checkpoint that is under way has ended: another store is
+    /// going to take its place.
+    pub fn retire(&self) {
+        self.checkpointing.lock().expect("a panic ends the process").retired = true;
+    }
+
     /// The same, but asks `durable` whether the log holds everything up to the entry that the
     /// engine is going to hold. If not nothing is written, and the next call tries again.
     pub fn checkpoint_if(&self, durable: impl FnOnce(LogId) -> bool) -> Result<bool, Fatal> {
         let mut work = self.checkpointing.lock().expect("a panic ends the process");
+        if work.retired {
+            return Ok(true);
+        }
         let Some(frozen) = self.freeze(&work) else { return Ok(true) };
         if !durable(frozen.meta.applied) {
             return Ok(false);

@@ -14,6 +14,11 @@ pub fn file_name(applied: LogId) -> String {
     format!("{:016x}-{:016x}{SUFFIX}", applied.index, applied.term)
 }
 
+/// The name of a file in the making, which the next start removes.
+pub fn unfinished_name(stem: &str) -> String {
+    format!("{stem}{UNFINISHED_SUFFIX}")
+}
+
 fn parse_name(name: &str) -> Option<LogId> {
     let (index, term) = name.strip_suffix(SUFFIX)?.split_once('-')?;
     let parse =

@@ -23,7 +23,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-pub use files::{file_name, list, prune, remove_unfinished};
+pub use files::{file_name, list, prune, remove_unfinished, unfinished_name};
 pub use load::load;
 pub use read::{Changes, Checksum, Snapshot};
 pub use save::{Saved, Source, save};

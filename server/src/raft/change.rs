@@ -1,0 +1,347 @@
+//! Changes of who belongs to the cluster and of who leads it.
+//!
+//! A change is one log entry with the whole new membership, which adds or removes one voter at
+//! most. The leader decides whether it may be made; other members send it there.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use openraft::Instant as _;
+use openraft::alias::StoredMembershipOf;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::entry::RaftPayload;
+use openraft::errors::{ClientWriteError, RaftError};
+use openraft::metrics::RaftMetrics;
+use openraft::raft::Precondition;
+use proto::internal::MemberNode;
+use proto::peer::{ChangeMembersRequest, NewMember, change_members_request};
+
+use super::core::{Core, Handle};
+use super::links::{Lane, Links, within};
+use super::types::{Membership, Node, Payload, Types};
+use super::wire;
+use crate::limits;
+use crate::replica::{AdminError, Unavailable};
+
+/// Another membership.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    Add {
+        id: u64,
+        node: Node,
+        learner: bool,
+    },
+    Remove {
+        id: u64,
+    },
+    /// A learner becomes a voter.
+    Promote {
+        id: u64,
+    },
+}
+
+/// Why a membership stays as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeError {
+    IdExists,
+    PeerUrlExists,
+    NotFound,
+    NotLearner,
+    /// The learner lacks too much of the log.
+    LearnerNotReady,
+    TooManyLearners,
+    /// Too few voters have started for the quorum that would be needed.
+    NotEnoughStarted,
+    /// Too few voters answer for the quorum that would be needed.
+    Unhealthy,
+}
+
+/// In the order of their codes between members, from 1.
+const ERRORS: [ChangeError; 8] = [
+    ChangeError::IdExists,
+    ChangeError::PeerUrlExists,
+    ChangeError::NotFound,
+    ChangeError::NotLearner,
+    ChangeError::LearnerNotReady,
+    ChangeError::TooManyLearners,
+    ChangeError::NotEnoughStarted,
+    ChangeError::Unhealthy,
+];
+
+/// The code of an answer that says the receiver does not lead, or lost its leadership meanwhile.
+const NOT_LEADING: u32 = 100;
+
+/// A learner must have this much of the leader's log to be promoted, as in etcd.
+const READY_PERCENT: u64 = 90;
+/// As in etcd, which has no more by default.
+const LEARNERS_MAX: usize = 1;
+
+pub fn code(error: AdminError) -> u32 {
+    match error {
+        AdminError::Refused(why) => {
+            let position = ERRORS.iter().position(|error| *error == why);
+            position.map_or(NOT_LEADING, |position| position as u32 + 1)
+        }
+        _ => NOT_LEADING,
+    }
+}
+
+fn from_code(code: u32) -> Result<(), AdminError> {
+    match code.checked_sub(1) {
+        None => Ok(()),
+        Some(position) => Err(ERRORS
+            .get(position as usize)
+            .map_or(AdminError::NotLeader, |error| AdminError::Refused(*error))),
+    }
+}
+
+pub fn from_message(message: ChangeMembersRequest) -> Result<Change, wire::Malformed> {
+    use change_members_request::Change as Message;
+    Ok(match message.change.ok_or("it names no change")? {
+        Message::Add(NewMember { node, learner }) => {
+            let MemberNode { id, peer_urls, name } = node.ok_or("it names no member")?;
+            Change::Add { id, node: Node { name, peer_urls }, learner }
+        }
+        Message::Remove(id) => Change::Remove { id },
+        Message::Promote(id) => Change::Promote { id },
+    })
+}
+
+fn message(change: &Change) -> change_members_request::Change {
+    use change_members_request::Change as Message;
+    match change {
+        Change::Add { id, node, learner } => {
+            let Node { name, peer_urls } = node.clone();
+            let node = Some(MemberNode { id: *id, peer_urls, name });
+            Message::Add(NewMember { node, learner: *learner })
+        }
+        Change::Remove { id } => Message::Remove(*id),
+        Change::Promote { id } => Message::Promote(*id),
+    }
+}
+
+/// Makes the change here or asks the leader to. What did not reach a leader is tried again until
+/// the caller gives up.
+pub async fn change(
+    raft: &Core,
+    handle: &Handle,
+    links: &Links,
+    change: Change,
+) -> Result<(), AdminError> {
+    let mut standing = handle.standing.clone();
+    loop {
+        let led = standing.wait_for(|standing| standing.leader != 0).await;
+        let leader = led.map_err(|_| AdminError::Unavailable(Unavailable::Stopped))?.leader;
+        let done = if leader == handle.member_id {
+            lead(raft, handle, change.clone()).await
+        } else {
+            let mut link = links.to(leader, Lane::Request);
+            let request = ChangeMembersRequest {
+                identity: Some(link.identity),
+                change: Some(message(&change)),
+            };
+            match within(limits::REQUEST_TIMEOUT_BASE, link.client.change_members(request)).await {
+                Ok(answer) => from_code(answer.refusal),
+                Err(_) => Err(AdminError::NotLeader),
+            }
+        };
+        match done {
+            Err(AdminError::NotLeader) => tokio::time::sleep(handle.election_timeout / 10).await,
+            done => return done,
+        }
+    }
+}
+
+/// Makes the change, as the leader. It is done when this member has applied it.
+pub async fn lead(raft: &Core, handle: &Handle, change: Change) -> Result<(), AdminError> {
+    let _one = handle.changing.lock().await;
+    let metrics = raft.metrics().borrow_watched().clone();
+    let stored = &metrics.membership_config;
+    if is_done(stored, &change) {
+        return Ok(());
+    }
+    permit(&metrics, handle, &change).map_err(AdminError::Refused)?;
+    let membership = next(stored, &change);
+    let payload: Payload = RaftPayload::blank();
+    let unchanged = Precondition::LastMembershipLogId { last_membership_log_id: *stored.log_id() };
+    match raft.append_membership(membership, payload, [unchanged]).await {
+        Ok(_) => Ok(()),
+        Err(RaftError::Fatal(_)) => Err(AdminError::Unavailable(Unavailable::Stopped)),
+        Err(RaftError::APIError(error)) => {
+            tracing::debug!(%error, ?change, "changing the membership");
+            match error {
+                ClientWriteError::LogEntryDiscarded(_) => {
+                    Err(AdminError::Unavailable(Unavailable::LeaderFailed))
+                }
+                _ => Err(AdminError::NotLeader),
+            }
+        }
+    }
+}
+
+/// A change that was sent again, because the answer to the first was lost, is done already. Removing
+/// somebody twice is not told apart from a mistake.
+fn is_done(stored: &StoredMembershipOf<Types>, change: &Change) -> bool {
+    match change {
+        Change::Add { id, node, .. } => stored.get_node(id).is_some_and(|known| known == node),
+        Change::Remove { .. } | Change::Promote { .. } => false,
+    }
+}
+
+fn permit(
+    metrics: &RaftMetrics<Types>,
+    handle: &Handle,
+    change: &Change,
+) -> Result<(), ChangeError> {
+    let stored = &metrics.membership_config;
+    let voters: BTreeSet<u64> = stored.voter_ids().collect();
+    let learners = stored.membership().learner_ids().count();
+    let store = handle.current.load();
+    match change {
+        Change::Add { id, node, learner } => {
+            if stored.get_node(id).is_some() || store.is_removed(*id) {
+                return Err(ChangeError::IdExists);
+            }
+            let taken = |url| store.members().iter().any(|member| member.peer_urls.contains(url));
+            if node.peer_urls.iter().any(taken) {
+                return Err(ChangeError::PeerUrlExists);
+            }
+            if *learner && learners >= LEARNERS_MAX {
+                return Err(ChangeError::TooManyLearners);
+            }
+            if *learner {
+                return Ok(());
+            }
+            has_started_quorum(handle, voters.iter().chain([id]))?;
+            let all_answer = voters.iter().all(|voter| answers(metrics, handle, *voter));
+            unless_strict(handle, all_answer, ChangeError::Unhealthy)
+        }
+        Change::Promote { id } => {
+            if stored.get_node(id).is_none() {
+                return Err(ChangeError::NotFound);
+            }
+            if voters.contains(id) {
+                return Err(ChangeError::NotLearner);
+            }
+            let matching =
+                metrics.replication.as_ref().and_then(|of| of.get(id).copied().flatten());
+            let matching = matching.map_or(0, |id| id.index + 1);
+            let last = metrics.last_log_index.map_or(0, |index| index + 1);
+            if matching * 100 < last * READY_PERCENT {
+                return Err(ChangeError::LearnerNotReady);
+            }
+            has_started_quorum(handle, voters.iter().chain([id]))
+        }
+        Change::Remove { id } => {
+            if stored.get_node(id).is_none() {
+                return Err(ChangeError::NotFound);
+            }
+            if !voters.contains(id) {
+                return Ok(());
+            }
+            if voters.len() == 1 {
+                return Err(ChangeError::NotEnoughStarted);
+            }
+            has_started_quorum(handle, voters.iter().filter(|voter| *voter != id))?;
+            // One that is down is no part of the quorum that works now.
+            let active = voters.iter().filter(|voter| answers(metrics, handle, **voter)).count();
+            let safe = !answers(metrics, handle, *id) || active > 1 + (voters.len() - 1) / 2;
+            unless_strict(handle, safe, ChangeError::Unhealthy)
+        }
+    }
+}
+
+fn unless_strict(handle: &Handle, fine: bool, error: ChangeError) -> Result<(), ChangeError> {
+    if fine || !handle.strict_reconfig_check { Ok(()) } else { Err(error) }
+}
+
+/// Whether of the voters that there would be enough have started to be a quorum. To one member that
+/// runs alone a second may be added, which cannot have started.
+fn has_started_quorum<'a>(
+    handle: &Handle,
+    voters: impl Iterator<Item = &'a u64>,
+) -> Result<(), ChangeError> {
+    let members = handle.current.load().members();
+    let has_started =
+        |id: &u64| members.iter().any(|member| member.id == *id && !member.name.is_empty());
+    let voters: Vec<bool> = voters.map(has_started).collect();
+    let started = voters.iter().filter(|started| **started).count();
+    let enough = started > voters.len() / 2 || (started, voters.len()) == (1, 2);
+    unless_strict(handle, enough, ChangeError::NotEnoughStarted)
+}
+
+/// Whether the leader heard from this member lately.
+fn answers(metrics: &RaftMetrics<Types>, handle: &Handle, id: u64) -> bool {
+    let acked = metrics.heartbeat.as_ref().and_then(|of| of.get(&id).copied().flatten());
+    id == metrics.id || acked.is_some_and(|at| at.elapsed() < handle.election_timeout)
+}
+
+/// The membership after the change.
+fn next(stored: &StoredMembershipOf<Types>, change: &Change) -> Membership {
+    let mut voters: BTreeSet<u64> = stored.voter_ids().collect();
+    let mut nodes: std::collections::BTreeMap<u64, Node> =
+        stored.nodes().map(|(id, node)| (*id, node.clone())).collect();
+    match change {
+        Change::Add { id, node, learner } => {
+            nodes.insert(*id, node.clone());
+            if !learner {
+                voters.insert(*id);
+            }
+        }
+        Change::Promote { id } => {
+            voters.insert(*id);
+        }
+        Change::Remove { id } => {
+            nodes.remove(id);
+            voters.remove(id);
+        }
+    }
+    Membership::new(vec![voters], nodes).expect("every voter has a node")
+}
+
+/// Hands leadership to `to`, and returns when it is there.
+pub async fn move_leader(raft: &Core, handle: &Handle, to: u64) -> Result<(), AdminError> {
+    if handle.standing().leader != handle.member_id {
+        return Err(AdminError::NotLeader);
+    }
+    if !raft.voter_ids().any(|id| id == to) {
+        return Err(AdminError::BadTransferee);
+    }
+    if to == handle.member_id {
+        return Ok(());
+    }
+    transfer(raft, handle, to).await
+}
+
+/// Hands leadership to the voter that has most of the log, if this member leads and there is one.
+pub async fn hand_over(raft: &Core, handle: &Handle) -> Result<(), AdminError> {
+    if handle.standing().leader != handle.member_id {
+        return Ok(());
+    }
+    let metrics = raft.metrics().borrow_watched().clone();
+    let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
+    let best = metrics
+        .replication
+        .iter()
+        .flatten()
+        .filter(|(id, _)| voters.contains(id) && answers(&metrics, handle, **id))
+        .filter(|(id, _)| **id != handle.member_id)
+        .max_by_key(|(_, matching)| **matching);
+    match best {
+        Some((id, _)) => transfer(raft, handle, *id).await,
+        None => Ok(()),
+    }
+}
+
+async fn transfer(raft: &Core, handle: &Handle, to: u64) -> Result<(), AdminError> {
+    let stopped = |_| AdminError::Unavailable(Unavailable::Stopped);
+    raft.trigger().transfer_leader(to).await.map_err(stopped)?;
+    let mut standing = handle.standing.clone();
+    let led = standing.wait_for(|standing| ![0, handle.member_id].contains(&standing.leader));
+    let timeout: Duration = 2 * handle.election_timeout;
+    match tokio::time::timeout(timeout, led).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(_)) => Err(AdminError::Unavailable(Unavailable::Stopped)),
+        Err(_) => Err(AdminError::Unavailable(Unavailable::Timeout)),
+    }
+}

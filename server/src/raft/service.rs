@@ -1,0 +1,191 @@
+//! From the peers: what other members ask of this one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use openraft::ReadPolicy;
+use openraft::errors::Fatal;
+use openraft::storage::Snapshot;
+use proto::peer::snapshot_piece::Piece;
+use proto::peer::{self, peer_server};
+use tokio::sync::mpsc;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::core::{Core, Handle};
+use super::forward;
+use super::links::{Me, REMOVED};
+use super::machine::SnapshotFile;
+use super::{change, transfer, types, wire};
+use crate::snapshots::Snapshots;
+
+/// This member's end of [`peer_server::Peer`].
+#[derive(Clone)]
+pub struct PeerService {
+    raft: Core,
+    handle: Handle,
+    me: Me,
+    snapshots: Arc<Snapshots>,
+    /// Numbers the snapshot files that are received.
+    received: Arc<AtomicU64>,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+fn malformed(what: wire::Malformed) -> Status {
+    Status::invalid_argument(what)
+}
+
+fn stopped(fatal: impl std::fmt::Display) -> Status {
+    Status::unavailable(format!("consensus stopped: {fatal}"))
+}
+
+impl PeerService {
+    pub fn new(raft: Core, handle: Handle, me: Me, snapshots: Arc<Snapshots>) -> PeerService {
+        PeerService { raft, handle, me, snapshots, received: Arc::default() }
+    }
+
+    /// Every request is meant for this member of this cluster, and comes from a member that was
+    /// not removed.
+    fn check(&self, identity: Option<peer::Identity>) -> Result<u64, Status> {
+        let identity = identity.ok_or_else(|| malformed("it has no identity"))?;
+        let Me { cluster_id, member_id } = self.me;
+        if identity.cluster_id != cluster_id {
+            return Err(Status::failed_precondition(format!(
+                "cluster ID mismatch: this is a member of cluster {cluster_id:x}, the request is \
+                 for cluster {:x}",
+                identity.cluster_id
+            )));
+        }
+        if identity.to != member_id {
+            return Err(Status::failed_precondition(format!(
+                "member ID mismatch: this is member {member_id:x}, the request is for member {:x}",
+                identity.to
+            )));
+        }
+        if self.handle.current.load().is_removed(identity.from) {
+            return Err(Status::permission_denied(REMOVED));
+        }
+        Ok(identity.from)
+    }
+}
+
+#[tonic::async_trait]
+impl peer_server::Peer for PeerService {
+    async fn append(&self, request: Request<peer::AppendRequest>) -> Answer<peer::AppendResponse> {
+        let mut message = request.into_inner();
+        self.check(message.identity.take())?;
+        let request = wire::to_append(message).map_err(malformed)?;
+        let vote = request.vote;
+        let response = self.raft.append_entries(request).await.map_err(stopped)?;
+        if !matches!(response, openraft::raft::AppendEntriesResponse::HigherVote(_)) {
+            self.handle.contact.heard(vote.leader_id.term);
+        }
+        Ok(Response::new(wire::appended(&response)))
+    }
+
+    async fn vote(&self, request: Request<peer::VoteRequest>) -> Answer<peer::VoteResponse> {
+        let mut message = request.into_inner();
+        self.check(message.identity.take())?;
+        let request = wire::to_campaign(message).map_err(malformed)?;
+        let response = self.raft.vote(request).await.map_err(stopped)?;
+        Ok(Response::new(wire::voted(&response)))
+    }
+
+    async fn pre_vote(&self, request: Request<peer::VoteRequest>) -> Answer<peer::VoteResponse> {
+        let mut message = request.into_inner();
+        self.check(message.identity.take())?;
+        let request = wire::to_campaign(message).map_err(malformed)?;
+        let response = self.raft.pre_vote(request).await.map_err(stopped)?;
+        Ok(Response::new(wire::voted(&response)))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<peer::TransferLeaderRequest>,
+    ) -> Answer<peer::TransferLeaderResponse> {
+        let mut message = request.into_inner();
+        self.check(message.identity.take())?;
+        let request = wire::to_transfer(message).map_err(malformed)?;
+        let response = self.raft.handle_transfer_leader(request).await.map_err(stopped)?;
+        Ok(Response::new(wire::transferred(&response)))
+    }
+
+    async fn install_snapshot(
+        &self,
+        request: Request<Streaming<peer::SnapshotPiece>>,
+    ) -> Answer<peer::InstallSnapshotResponse> {
+        let mut pieces = request.into_inner();
+        let first = pieces.message().await?.and_then(|first| first.piece);
+        let Some(Piece::Head(mut head)) = first else {
+            return Err(malformed("it does not begin with a head"));
+        };
+        let from = self.check(head.identity.take())?;
+        let vote = head.vote.as_ref().map(wire::to_vote);
+        let vote = vote.ok_or_else(|| malformed("it names no vote"))?;
+        let number = self.received.fetch_add(1, Ordering::Relaxed);
+        let path = self.snapshots.incoming(from, number);
+        tracing::info!(from = format!("{from:x}"), bytes = head.bytes, "receiving a snapshot file");
+        if !transfer::receive(pieces, &path, head.bytes).await? {
+            return Err(Status::data_loss("the snapshot file came too short"));
+        }
+        let snapshots = self.snapshots.clone();
+        let accepted = tokio::task::spawn_blocking(move || snapshots.accept(&path)).await;
+        let written = accepted
+            .map_err(stopped)?
+            .map_err(|fatal| Status::data_loss(format!("the snapshot file is damaged: {fatal}")))?;
+        let snapshot = Snapshot {
+            meta: types::snapshot_meta(&written),
+            snapshot: SnapshotFile { path: written.path },
+        };
+        let response = self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
+        let vote = Some(wire::vote(&response.vote));
+        Ok(Response::new(peer::InstallSnapshotResponse { vote }))
+    }
+
+    async fn propose(
+        &self,
+        request: Request<peer::ProposeRequest>,
+    ) -> Answer<peer::ProposeResponse> {
+        let message = request.into_inner();
+        self.check(message.identity)?;
+        let (refuse, mut refusals) = mpsc::unbounded_channel();
+        forward::accept(&self.raft, &self.handle, message, &refuse).await.map_err(|error| {
+            match error {
+                forward::NotAccepted::Malformed(what) => malformed(what),
+                forward::NotAccepted::Stopped(fatal) => stopped(fatal),
+            }
+        })?;
+        drop(refuse);
+        let mut refused = Vec::new();
+        while let Some(position) = refusals.recv().await {
+            refused.push(position);
+        }
+        Ok(Response::new(peer::ProposeResponse { refused }))
+    }
+
+    async fn read_index(
+        &self,
+        request: Request<peer::ReadIndexRequest>,
+    ) -> Answer<peer::ReadIndexResponse> {
+        self.check(request.into_inner().identity)?;
+        let linearizer = self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await;
+        let linearizer = linearizer.map_err(|error| match error.fatal() {
+            Some(fatal) => stopped(Fatal::clone(fatal)),
+            None => Status::unavailable(format!("not the leader: {error}")),
+        })?;
+        let index = linearizer.read_log_id().index() + 1;
+        Ok(Response::new(peer::ReadIndexResponse { index }))
+    }
+
+    async fn change_members(
+        &self,
+        request: Request<peer::ChangeMembersRequest>,
+    ) -> Answer<peer::ChangeMembersResponse> {
+        let mut message = request.into_inner();
+        self.check(message.identity.take())?;
+        let change = change::from_message(message).map_err(malformed)?;
+        let refusal = change::lead(&self.raft, &self.handle, change).await.err();
+        let refusal = refusal.map_or(0, change::code);
+        Ok(Response::new(peer::ChangeMembersResponse { refusal }))
+    }
+}
