@@ -1,5 +1,6 @@
 //! The clients' side of a member: runtimes of one thread each, with all services on each.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -81,7 +82,14 @@ impl Front {
             let replica = replica.clone();
             Arc::new(move |revision| identity.header(&replica, revision))
         };
-        let watch = WatchService::new(&self.hub, header, config.max_request_bytes);
+        let abandoned = {
+            let replica = replica.clone();
+            Arc::new(move || -> Pin<Box<dyn Future<Output = ()> + Send>> {
+                let replica = replica.clone();
+                Box::pin(async move { replica.abandoned().await })
+            })
+        };
+        let watch = WatchService::new(&self.hub, header, abandoned, config.max_request_bytes);
         let services = Services {
             kv: KvServer::new(kv)
                 .max_decoding_message_size(message_bytes_max)

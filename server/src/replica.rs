@@ -210,6 +210,8 @@ pub struct Standing {
     pub leader: u64,
     /// When this leader became known.
     pub elected: Option<Instant>,
+    /// This member has no vote.
+    pub is_learner: bool,
 }
 
 /// Admission: what this member refuses before it proposes.
@@ -229,6 +231,9 @@ impl Admission {
         self.disk_full.load(Ordering::Relaxed)
     }
 }
+
+/// Election timeouts without a leader until streams that need one are ended, as in etcd.
+const LEADERLESS_TIMEOUTS: u32 = 3;
 
 /// Settings of the door.
 #[derive(Clone, Debug)]
@@ -296,6 +301,24 @@ impl Replica {
         let mut standing = self.shared.standing.clone();
         // Its sender is gone only when the process stops.
         let _ = standing.wait_for(|standing| standing.leader != 0).await;
+    }
+
+    /// Returns when there was no leader for so long that clients should look for another member, as
+    /// etcd's do if they ask for it.
+    pub async fn abandoned(&self) {
+        let mut standing = self.shared.standing.clone();
+        let patience = LEADERLESS_TIMEOUTS * self.shared.options.election_timeout;
+        loop {
+            // The sender is gone only when the process stops.
+            if standing.wait_for(|standing| standing.leader == 0).await.is_err() {
+                return;
+            }
+            let led = standing.wait_for(|standing| standing.leader != 0);
+            match tokio::time::timeout(patience, led).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) | Err(_) => return,
+            }
+        }
     }
 
     /// Replicates a command and returns what applying it answered.

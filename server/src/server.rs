@@ -216,18 +216,12 @@ impl Member {
             self.snapshots.clone(),
             poke,
         );
-        let request_timeout = limits::REQUEST_TIMEOUT_BASE + 2 * config.election_timeout;
         let shared = Arc::new(Shared {
             current: self.current.clone(),
             admission: Admission::default(),
             standing,
             outboxes: outboxes.clone(),
-            options: ReplicaOptions {
-                request_bytes_max: config.max_request_bytes,
-                recent_bytes_max: config.recent_bytes_max,
-                timeout: request_timeout,
-                election_timeout: config.election_timeout,
-            },
+            options: replica_options(config),
             to_raft,
         });
         let Identity { cluster_id, member_id } = self.identity;
@@ -237,7 +231,7 @@ impl Member {
             addresses: BTreeMap::new(),
             heartbeat_interval: config.heartbeat_interval,
             election_timeout: config.election_timeout,
-            request_timeout,
+            request_timeout: request_timeout(config),
             pre_vote: config.pre_vote,
             strict_reconfig_check: config.strict_reconfig_check,
             log: self.log.clone(),
@@ -251,24 +245,14 @@ impl Member {
             purge,
             snapshot_requests,
             peers,
-            // Members ping each other as often as they need to.
-            peer_options: ConnectionOptions {
-                ping_interval_min: None,
-                ..connection_options(config)
-            },
+            peer_options: peer_options(config),
             pages: PeerPages {
                 version: config.server_version.clone(),
                 identity: self.identity,
                 current: self.current.clone(),
             },
         };
-        let raft = std::thread::Builder::new().name("kvd-raft".into()).spawn(move || {
-            let result = runtime()?.block_on(raft::start(start, stop));
-            if let Err(error) = &result {
-                stop::because(&format!("{error:#}"));
-            }
-            result
-        })?;
+        let raft = spawn_raft(start, stop)?;
         let reserve = config.clone();
         let keeper = Housekeeper {
             data_dir: config.data_dir.clone(),
@@ -285,6 +269,37 @@ impl Member {
         .spawn(errands)?;
         Ok(Parts { shared, inboxes, compacted, raft, keeper })
     }
+}
+
+fn spawn_raft(
+    start: raft::Start,
+    stop: watch::Receiver<bool>,
+) -> std::io::Result<JoinHandle<anyhow::Result<()>>> {
+    std::thread::Builder::new().name("kvd-raft".into()).spawn(move || {
+        let result = runtime()?.block_on(raft::start(start, stop));
+        if let Err(error) = &result {
+            stop::because(&format!("{error:#}"));
+        }
+        result
+    })
+}
+
+fn request_timeout(config: &Config) -> Duration {
+    limits::REQUEST_TIMEOUT_BASE + 2 * config.election_timeout
+}
+
+fn replica_options(config: &Config) -> ReplicaOptions {
+    ReplicaOptions {
+        request_bytes_max: config.max_request_bytes,
+        recent_bytes_max: config.recent_bytes_max,
+        timeout: request_timeout(config),
+        election_timeout: config.election_timeout,
+    }
+}
+
+/// Members ping each other as often as they need to.
+fn peer_options(config: &Config) -> ConnectionOptions {
+    ConnectionOptions { ping_interval_min: None, ..connection_options(config) }
 }
 
 /// Takes connections until a signal tells to stop. Clients wait until the member is ready.

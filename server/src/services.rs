@@ -16,7 +16,7 @@ use tonic::codegen::Service;
 use tonic::{Code, Status};
 
 use crate::api::watch::WatchService;
-use crate::api::{Cluster, Kv, Maintenance, status};
+use crate::api::{Cluster, Kv, Maintenance, metadata, status};
 use crate::http_pages::{Answer, Pages};
 use crate::replica::{Replica, Unavailable};
 
@@ -41,7 +41,7 @@ impl hyper::service::Service<Request<Incoming>> for Services {
             let page = self.pages.answer(&request, &self.replica);
             return Box::pin(async { Ok(page.await) });
         }
-        if let Err(status) = self.check_metadata(request.headers()) {
+        if let Err(status) = self.check(request.headers(), request.uri().path()) {
             return answer(status);
         }
         let Some(service) = request.uri().path().split('/').nth(1) else {
@@ -63,20 +63,26 @@ impl hyper::service::Service<Request<Incoming>> for Services {
 }
 
 impl Services {
-    /// What etcd's clients say about the call beside its message.
-    fn check_metadata(&self, headers: &HeaderMap) -> Result<(), Status> {
-        if let Some(version) = headers.get("client-api-version")
-            && std::str::from_utf8(version.as_bytes()).is_err()
-        {
-            return Err(Status::invalid_argument("etcdserver: invalid client api version"));
+    /// Whether this member may answer such a call at all.
+    fn check(&self, headers: &HeaderMap, path: &str) -> Result<(), Status> {
+        metadata::check_version(headers)?;
+        let standing = self.replica.standing();
+        if standing.is_learner && !LEARNER_PATHS.contains(&path) {
+            return Err(status::not_for_learner());
         }
-        let needs_leader = headers.get("hasleader").is_some_and(|value| value == "true");
-        if needs_leader && self.replica.standing().leader == 0 {
+        if metadata::needs_leader(headers) && standing.leader == 0 {
             return Err(status::unavailable(Unavailable::NoLeader));
         }
         Ok(())
     }
 }
+
+/// What a learner answers; a range only if it need not be linearizable.
+const LEARNER_PATHS: [&str; 3] = [
+    "/etcdserverpb.Maintenance/Status",
+    "/etcdserverpb.Maintenance/Snapshot",
+    "/etcdserverpb.KV/Range",
+];
 
 fn is_grpc(headers: &HeaderMap) -> bool {
     headers

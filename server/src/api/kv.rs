@@ -79,6 +79,9 @@ impl kv_server::Kv for Kv {
         request: Request<RangeRequest>,
     ) -> Result<Response<RangeResponse>, Status> {
         let range = request.into_inner();
+        if !range.serializable && self.replica.standing().is_learner {
+            return Err(status::not_for_learner());
+        }
         check::range(&range).map_err(status::refused)?;
         self.barrier(range.serializable).await?;
         let mut read = self.replica.store().range(&range).map_err(status::refused)?;

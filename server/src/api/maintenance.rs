@@ -14,7 +14,7 @@ use proto::etcdserverpb::{
 use tonic::{Request, Response, Status};
 
 use super::{Identity, kv, status};
-use crate::replica::Replica;
+use crate::replica::{Admin, Replica};
 use crate::snapshots::{SnapshotReader, Snapshots};
 
 /// The sizes that only the composition root can see.
@@ -114,7 +114,10 @@ impl maintenance_server::Maintenance for Maintenance {
             raft_applied_index: store.applied().index,
             errors,
             db_size_in_use: in_use as i64,
-            is_learner: false,
+            is_learner: store
+                .members()
+                .iter()
+                .any(|member| member.id == self.identity.member_id && member.is_learner),
             storage_version: storage_version(&self.version),
             db_size_quota: self.quota_bytes,
             downgrade_info: Some(Default::default()),
@@ -183,9 +186,11 @@ impl maintenance_server::Maintenance for Maintenance {
 
     async fn move_leader(
         &self,
-        _request: Request<MoveLeaderRequest>,
+        request: Request<MoveLeaderRequest>,
     ) -> Result<Response<MoveLeaderResponse>, Status> {
-        Err(status::unimplemented("MoveLeader"))
+        let to = request.into_inner().target_id;
+        self.replica.administer(Admin::MoveLeader(to)).await.map_err(status::not_done)?;
+        Ok(Response::new(MoveLeaderResponse::default()))
     }
 
     async fn downgrade(

@@ -5,6 +5,7 @@
 mod cluster;
 mod kv;
 pub mod maintenance;
+pub mod metadata;
 pub mod status;
 pub mod watch;
 

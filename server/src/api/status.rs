@@ -3,7 +3,8 @@
 use store::{ReadError, Refusal};
 use tonic::{Code, Status};
 
-use crate::replica::Unavailable;
+use crate::raft::ChangeError;
+use crate::replica::{AdminError, Unavailable};
 
 /// An etcd error: its texts all begin alike.
 fn etcd(code: Code, text: impl std::fmt::Display) -> Status {
@@ -38,6 +39,40 @@ pub fn unavailable(why: Unavailable) -> Status {
         Unavailable::LeaderFailed => {
             etcd(Code::Unavailable, "request timed out, possibly due to previous leader failure")
         }
+    }
+}
+
+/// For calls that a member without a vote does not answer.
+pub fn not_for_learner() -> Status {
+    etcd(Code::FailedPrecondition, "rpc not supported for learner")
+}
+
+/// Why the members or their leader stay who they are.
+pub fn not_done(error: AdminError) -> Status {
+    match error {
+        AdminError::Unavailable(why) => unavailable(why),
+        AdminError::NotLeader => etcd(Code::FailedPrecondition, "not leader"),
+        AdminError::BadTransferee => etcd(Code::FailedPrecondition, "bad leader transferee"),
+        AdminError::Refused(why) => unchanged(why),
+    }
+}
+
+fn unchanged(why: ChangeError) -> Status {
+    let failed = |text| etcd(Code::FailedPrecondition, text);
+    match why {
+        ChangeError::IdExists => failed("member ID already exist"),
+        ChangeError::PeerUrlExists => failed("Peer URLs already exists"),
+        ChangeError::NotFound => etcd(Code::NotFound, "member not found"),
+        ChangeError::NotLearner => failed("can only promote a learner member"),
+        ChangeError::LearnerNotReady => {
+            failed("can only promote a learner member which is in sync with leader")
+        }
+        ChangeError::TooManyLearners => failed("too many learner members in cluster"),
+        // etcd's server sends this one without a code of its own.
+        ChangeError::NotEnoughStarted => {
+            etcd(Code::Unknown, "re-configuration failed due to not enough started members")
+        }
+        ChangeError::Unhealthy => etcd(Code::Unavailable, "unhealthy cluster"),
     }
 }
 

@@ -14,11 +14,16 @@ use tonic::{Request, Response, Status, Streaming};
 #[cfg(test)]
 mod tests;
 
+use super::{metadata, status};
 use crate::limits::REQUEST_OVERHEAD_BYTES;
+use crate::replica::Unavailable;
 use crate::watch::{Hub, Lane, Outgoing, Subscription};
 
 /// Makes a header of this member for a revision.
 pub type Headers = Arc<dyn Fn(i64) -> ResponseHeader + Send + Sync>;
+
+/// A future that ends when this member is without a leader for too long.
+pub type Abandoned = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 /// Requests of one stream handled before other tasks of the runtime get their turn.
 const REQUESTS_MAX: usize = 64;
@@ -28,6 +33,7 @@ const REQUESTS_MAX: usize = 64;
 pub struct WatchService {
     lane: Arc<Lane>,
     headers: Headers,
+    abandoned: Abandoned,
     /// What a response to a watcher that accepts fragments should not exceed, as in etcd.
     fragment_bytes: usize,
 }
@@ -35,10 +41,16 @@ pub struct WatchService {
 impl WatchService {
     /// To be called on the runtime that will serve it: the lane's task is spawned there, and ends
     /// when the hub closes.
-    pub fn new(hub: &Arc<Hub>, headers: Headers, request_bytes_max: usize) -> Self {
+    pub fn new(
+        hub: &Arc<Hub>,
+        headers: Headers,
+        abandoned: Abandoned,
+        request_bytes_max: usize,
+    ) -> Self {
         let lane = hub.lane();
         tokio::spawn(lane.clone().run());
-        Self { lane, headers, fragment_bytes: request_bytes_max + REQUEST_OVERHEAD_BYTES }
+        let fragment_bytes = request_bytes_max + REQUEST_OVERHEAD_BYTES;
+        Self { lane, headers, abandoned, fragment_bytes }
     }
 }
 
@@ -50,8 +62,10 @@ impl Watch for WatchService {
         &self,
         request: Request<Streaming<WatchRequest>>,
     ) -> Result<Response<WatchStream>, Status> {
+        let needs_leader = metadata::needs_leader(request.metadata().as_ref());
         Ok(Response::new(WatchStream {
             requests: Some(request.into_inner()),
+            abandoned: needs_leader.then(|| (self.abandoned)()),
             subscription: self.lane.subscribe(),
             headers: self.headers.clone(),
             fragment_bytes: self.fragment_bytes,
@@ -64,6 +78,8 @@ impl Watch for WatchService {
 pub struct WatchStream {
     /// `None` once the client has said it sends no more. Its watchers go on.
     requests: Option<Streaming<WatchRequest>>,
+    /// For a client that wants to be told when there is no leader.
+    abandoned: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     subscription: Subscription,
     headers: Headers,
     fragment_bytes: usize,
@@ -77,6 +93,11 @@ impl Stream for WatchStream {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if let Some(fragment) = self.fragments.pop_front() {
             return Poll::Ready(Some(Ok(fragment)));
+        }
+        if let Some(abandoned) = &mut self.abandoned
+            && abandoned.as_mut().poll(context).is_ready()
+        {
+            return Poll::Ready(Some(Err(status::unavailable(Unavailable::NoLeader))));
         }
         if let Err(status) = self.poll_requests(context) {
             return Poll::Ready(Some(Err(status)));

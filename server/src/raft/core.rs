@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::contact::Contact;
 use super::forward::{self, Forwarded};
-use super::links::{AddressBook, Links, Me};
+use super::links::{AddressBook, Links, Me, REMOVED_REMEDY};
 use super::log::Log;
 use super::machine::Machine;
 use super::network::Peers;
@@ -144,7 +144,6 @@ pub async fn start(start: Start, mut stop: watch::Receiver<bool>) -> anyhow::Res
     let contact = this.handle.contact.clone();
     let mut roles = this.raft.server_metrics();
     let mut tick = tokio::time::interval(start.heartbeat_interval);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             biased;
@@ -163,9 +162,7 @@ pub async fn start(start: Start, mut stop: watch::Receiver<bool>) -> anyhow::Res
             }
             Ok(()) = purge.changed() => {
                 let upto = *purge.borrow_and_update();
-                if let Some(upto) = upto.checked_sub(1) {
-                    this.raft.trigger().purge_log(upto).await?;
-                }
+                this.purge(upto).await?;
             }
             Ok(()) = snapshot_requests.changed() => this.raft.trigger().snapshot().await?,
             _ = stop.wait_for(|stop| *stop) => break,
@@ -283,6 +280,13 @@ impl Loop {
         });
     }
 
+    async fn purge(&self, upto: u64) -> anyhow::Result<()> {
+        if let Some(upto) = upto.checked_sub(1) {
+            self.raft.trigger().purge_log(upto).await?;
+        }
+        Ok(())
+    }
+
     /// Ends the process when consensus did.
     fn check(&self) -> anyhow::Result<()> {
         let metrics = self.raft.metrics();
@@ -295,15 +299,21 @@ impl Loop {
     /// Finds out who leads, and serves what waited for that.
     async fn look(&mut self) -> anyhow::Result<()> {
         let (leader, term) = self.handle.contact.leader(&self.raft);
+        let store = self.handle.current.load();
+        if store.is_removed(self.handle.member_id) {
+            crate::stop::because(REMOVED_REMEDY);
+        }
+        let is_learner = store.is_learner(self.handle.member_id);
         self.standing.send_if_modified(|standing| {
-            if (standing.leader, standing.term) == (leader, term) {
+            if (standing.leader, standing.term, standing.is_learner) == (leader, term, is_learner) {
                 return false;
             }
             let elected = match leader {
+                _ if leader == standing.leader => standing.elected,
                 0 => standing.elected,
                 _ => Some(Instant::now()),
             };
-            *standing = Standing { term, leader, elected };
+            *standing = Standing { term, leader, elected, is_learner };
             true
         });
         if leader == 0 {

@@ -38,6 +38,11 @@ pub(super) fn describe(state: &mut State, attributes: &internal::MemberAttribute
 const REMOVED: &str = "members_removed";
 
 impl Store {
+    /// Whether this member is one that does not vote.
+    pub fn is_learner(&self, id: u64) -> bool {
+        self.state().members.iter().any(|member| member.id == id && member.is_learner)
+    }
+
     /// Whether a member with this id was removed from the cluster.
     pub fn is_removed(&self, id: u64) -> bool {
         let state = self.state();

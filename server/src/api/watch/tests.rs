@@ -38,7 +38,12 @@ impl Member {
             revision,
             raft_term: 3,
         });
-        let service = WatchService::new(&hub, headers, request_bytes_max);
+        let service = WatchService::new(
+            &hub,
+            headers,
+            Arc::new(|| Box::pin(std::future::pending())),
+            request_bytes_max,
+        );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = WatchServer::new(service).max_encoding_message_size(usize::MAX);
