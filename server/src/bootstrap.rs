@@ -98,7 +98,8 @@ fn described(config: &Config, own: &InitialMember) -> Origin {
         .initial_cluster
         .iter()
         .map(|member| {
-            (id(member), Node { name: member.name.clone(), peer_urls: texts(&member.peer_urls) })
+            let (name, peer_urls) = (member.name.clone(), texts(&member.peer_urls));
+            (id(member), Node { name, peer_urls, to_vote: false })
         })
         .collect();
     let cluster_id = ids::cluster_id(founders.keys().copied());

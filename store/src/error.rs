@@ -28,6 +28,10 @@ pub enum Refusal {
     NoSpace,
     #[error("requested lease not found")]
     LeaseNotFound,
+    #[error("member not found")]
+    MemberNotFound,
+    #[error("Peer URLs already exists")]
+    PeerUrlExists,
 }
 
 /// Why this member has to stop. The log says it, the process exits, the supervisor restarts it.

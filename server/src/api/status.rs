@@ -22,7 +22,8 @@ pub fn refused(refusal: Refusal) -> Status {
         | Refusal::InvalidSortOption => Code::InvalidArgument,
         Refusal::Compacted | Refusal::FutureRevision => Code::OutOfRange,
         Refusal::NoSpace => Code::ResourceExhausted,
-        Refusal::LeaseNotFound => Code::NotFound,
+        Refusal::LeaseNotFound | Refusal::MemberNotFound => Code::NotFound,
+        Refusal::PeerUrlExists => Code::FailedPrecondition,
     };
     etcd(code, refusal)
 }
@@ -40,6 +41,10 @@ pub fn unavailable(why: Unavailable) -> Status {
             etcd(Code::Unavailable, "request timed out, possibly due to previous leader failure")
         }
     }
+}
+
+pub fn bad_member_urls() -> Status {
+    etcd(Code::InvalidArgument, "given member URLs are invalid")
 }
 
 /// For calls that a member without a vote does not answer.

@@ -73,7 +73,7 @@ fn all_founders_work_out_the_ids_of_etcd() {
 fn a_member_without_a_list_founds_alone() {
     let origin = origin(&config("x", A, ""), None, false).unwrap();
     let founders = origin.founders.unwrap();
-    let node = Node { name: "x".into(), peer_urls: vec![A.into()] };
+    let node = Node { name: "x".into(), peer_urls: vec![A.into()], to_vote: false };
     assert_eq!(founders, BTreeMap::from([(origin.identity.member_id, node)]));
     let defaults = founding(&Config::default()).unwrap().identity;
     assert_eq!(defaults.member_id, 0x8e9e_05c5_2164_694d);

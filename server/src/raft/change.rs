@@ -18,8 +18,9 @@ use proto::peer::{ChangeMembersRequest, NewMember, change_members_request};
 
 use super::core::{Core, Handle};
 use super::links::{Lane, Links, within};
+use super::rules::Facts;
 use super::types::{Membership, Node, Payload, Types};
-use super::wire;
+use super::{types, wire};
 use crate::limits;
 use crate::replica::{AdminError, Unavailable};
 
@@ -71,10 +72,8 @@ const ERRORS: [ChangeError; 8] = [
 /// The code of an answer that says the receiver does not lead, or lost its leadership meanwhile.
 const NOT_LEADING: u32 = 100;
 
-/// A learner must have this much of the leader's log to be promoted, as in etcd.
-const READY_PERCENT: u64 = 90;
-/// As in etcd, which has no more by default.
-const LEARNERS_MAX: usize = 1;
+/// A voter that was added to a single one gets its vote when it lacks no more entries than this.
+const VOTE_LAG_MAX: u64 = 1000;
 
 pub fn code(error: AdminError) -> u32 {
     match error {
@@ -99,8 +98,8 @@ pub fn from_message(message: ChangeMembersRequest) -> Result<Change, wire::Malfo
     use change_members_request::Change as Message;
     Ok(match message.change.ok_or("it names no change")? {
         Message::Add(NewMember { node, learner }) => {
-            let MemberNode { id, peer_urls, name } = node.ok_or("it names no member")?;
-            Change::Add { id, node: Node { name, peer_urls }, learner }
+            let MemberNode { id, peer_urls, name, .. } = node.ok_or("it names no member")?;
+            Change::Add { id, node: Node { name, peer_urls, to_vote: false }, learner }
         }
         Message::Remove(id) => Change::Remove { id },
         Message::Promote(id) => Change::Promote { id },
@@ -111,8 +110,8 @@ fn message(change: &Change) -> change_members_request::Change {
     use change_members_request::Change as Message;
     match change {
         Change::Add { id, node, learner } => {
-            let Node { name, peer_urls } = node.clone();
-            let node = Some(MemberNode { id: *id, peer_urls, name });
+            let Node { name, peer_urls, to_vote } = node.clone();
+            let node = Some(MemberNode { id: *id, peer_urls, name, to_vote });
             Message::Add(NewMember { node, learner: *learner })
         }
         Change::Remove { id } => Message::Remove(*id),
@@ -160,8 +159,21 @@ pub async fn lead(raft: &Core, handle: &Handle, change: Change) -> Result<(), Ad
     if is_done(stored, &change) {
         return Ok(());
     }
+    // What is permitted depends on the table of members, so that must be of this membership.
+    let applied = types::stored_membership(handle.current.load().membership());
+    if applied.log_id() != stored.log_id() {
+        return Err(AdminError::NotLeader);
+    }
     permit(&metrics, handle, &change).map_err(AdminError::Refused)?;
-    let membership = next(stored, &change);
+    append(raft, stored, &change).await
+}
+
+async fn append(
+    raft: &Core,
+    stored: &StoredMembershipOf<Types>,
+    change: &Change,
+) -> Result<(), AdminError> {
+    let membership = next(stored, change)?;
     let payload: Payload = RaftPayload::blank();
     let unchanged = Precondition::LastMembershipLogId { last_membership_log_id: *stored.log_id() };
     match raft.append_membership(membership, payload, [unchanged]).await {
@@ -183,7 +195,9 @@ pub async fn lead(raft: &Core, handle: &Handle, change: Change) -> Result<(), Ad
 /// somebody twice is not told apart from a mistake.
 fn is_done(stored: &StoredMembershipOf<Types>, change: &Change) -> bool {
     match change {
-        Change::Add { id, node, .. } => stored.get_node(id).is_some_and(|known| known == node),
+        Change::Add { id, node, .. } => {
+            stored.get_node(id).is_some_and(|known| known.peer_urls == node.peer_urls)
+        }
         Change::Remove { .. } | Change::Promote { .. } => false,
     }
 }
@@ -193,81 +207,53 @@ fn permit(
     handle: &Handle,
     change: &Change,
 ) -> Result<(), ChangeError> {
-    let stored = &metrics.membership_config;
-    let voters: BTreeSet<u64> = stored.voter_ids().collect();
-    let learners = stored.membership().learner_ids().count();
     let store = handle.current.load();
-    match change {
-        Change::Add { id, node, learner } => {
-            if stored.get_node(id).is_some() || store.is_removed(*id) {
-                return Err(ChangeError::IdExists);
-            }
-            let taken = |url| store.members().iter().any(|member| member.peer_urls.contains(url));
-            if node.peer_urls.iter().any(taken) {
-                return Err(ChangeError::PeerUrlExists);
-            }
-            if *learner && learners >= LEARNERS_MAX {
-                return Err(ChangeError::TooManyLearners);
-            }
-            if *learner {
-                return Ok(());
-            }
-            has_started_quorum(handle, voters.iter().chain([id]))?;
-            let all_answer = voters.iter().all(|voter| answers(metrics, handle, *voter));
-            unless_strict(handle, all_answer, ChangeError::Unhealthy)
-        }
-        Change::Promote { id } => {
-            if stored.get_node(id).is_none() {
-                return Err(ChangeError::NotFound);
-            }
-            if voters.contains(id) {
-                return Err(ChangeError::NotLearner);
-            }
-            let matching =
-                metrics.replication.as_ref().and_then(|of| of.get(id).copied().flatten());
-            let matching = matching.map_or(0, |id| id.index + 1);
-            let last = metrics.last_log_index.map_or(0, |index| index + 1);
-            if matching * 100 < last * READY_PERCENT {
-                return Err(ChangeError::LearnerNotReady);
-            }
-            has_started_quorum(handle, voters.iter().chain([id]))
-        }
-        Change::Remove { id } => {
-            if stored.get_node(id).is_none() {
-                return Err(ChangeError::NotFound);
-            }
-            if !voters.contains(id) {
-                return Ok(());
-            }
-            if voters.len() == 1 {
-                return Err(ChangeError::NotEnoughStarted);
-            }
-            has_started_quorum(handle, voters.iter().filter(|voter| *voter != id))?;
-            // One that is down is no part of the quorum that works now.
-            let active = voters.iter().filter(|voter| answers(metrics, handle, **voter)).count();
-            let safe = !answers(metrics, handle, *id) || active > 1 + (voters.len() - 1) / 2;
-            unless_strict(handle, safe, ChangeError::Unhealthy)
-        }
+    let last = metrics.last_log_index.map_or(0, |index| index + 1);
+    let facts = Facts {
+        strict: handle.strict_reconfig_check,
+        leader: metrics.id,
+        members: &store.members(),
+        is_removed: &|id| store.is_removed(id),
+        is_active: &|id| answers(metrics, handle, id),
+        percent: &|id| matching(metrics, id).unwrap_or(0) * 100 / last.max(1),
+    };
+    facts.permit(change)
+}
+
+/// Up to which entry a member has the leader's log.
+fn matching(metrics: &RaftMetrics<Types>, id: u64) -> Option<u64> {
+    if id == metrics.id {
+        return metrics.last_log_index.map(|index| index + 1);
     }
+    let matching = metrics.replication.as_ref()?.get(&id).copied().flatten();
+    matching.map(|id| id.index + 1)
 }
 
-fn unless_strict(handle: &Handle, fine: bool, error: ChangeError) -> Result<(), ChangeError> {
-    if fine || !handle.strict_reconfig_check { Ok(()) } else { Err(error) }
+/// Who was added to vote, and has caught up.
+pub fn due_to_vote(raft: &Core, handle: &Handle) -> Option<u64> {
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow_watched();
+    let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
+    let last = metrics.last_log_index.map_or(0, |index| index + 1);
+    let caught_up = |id| {
+        matching(&metrics, id).is_some_and(|matching| last.saturating_sub(matching) <= VOTE_LAG_MAX)
+    };
+    let mut waiting = metrics
+        .membership_config
+        .nodes()
+        .filter(|(id, node)| node.to_vote && !voters.contains(id))
+        .map(|(id, _)| *id);
+    waiting.find(|id| caught_up(*id) && answers(&metrics, handle, *id))
 }
 
-/// Whether of the voters that there would be enough have started to be a quorum. To one member that
-/// runs alone a second may be added, which cannot have started.
-fn has_started_quorum<'a>(
-    handle: &Handle,
-    voters: impl Iterator<Item = &'a u64>,
-) -> Result<(), ChangeError> {
-    let members = handle.current.load().members();
-    let has_started =
-        |id: &u64| members.iter().any(|member| member.id == *id && !member.name.is_empty());
-    let voters: Vec<bool> = voters.map(has_started).collect();
-    let started = voters.iter().filter(|started| **started).count();
-    let enough = started > voters.len() / 2 || (started, voters.len()) == (1, 2);
-    unless_strict(handle, enough, ChangeError::NotEnoughStarted)
+/// Lets it vote; if another change is under way, the next look tries again.
+pub async fn let_vote(raft: &Core, handle: &Handle, id: u64) {
+    let Ok(_one) = handle.changing.try_lock() else { return };
+    let stored = raft.metrics().borrow_watched().membership_config.clone();
+    let is_waiting = stored.get_node(&id).is_some() && !stored.voter_ids().any(|it| it == id);
+    if is_waiting && append(raft, &stored, &Change::Promote { id }).await.is_ok() {
+        tracing::info!("member {id:x} has caught up and votes from now on");
+    }
 }
 
 /// Whether the leader heard from this member lately.
@@ -277,14 +263,19 @@ fn answers(metrics: &RaftMetrics<Types>, handle: &Handle, id: u64) -> bool {
 }
 
 /// The membership after the change.
-fn next(stored: &StoredMembershipOf<Types>, change: &Change) -> Membership {
+///
+/// A voter counts from the entry on that adds it, so a single voter could not decide to add another
+/// that does not run yet, and that can only run once it was added. It is given its vote when it
+/// has caught up.
+fn next(stored: &StoredMembershipOf<Types>, change: &Change) -> Result<Membership, AdminError> {
     let mut voters: BTreeSet<u64> = stored.voter_ids().collect();
     let mut nodes: std::collections::BTreeMap<u64, Node> =
         stored.nodes().map(|(id, node)| (*id, node.clone())).collect();
     match change {
         Change::Add { id, node, learner } => {
-            nodes.insert(*id, node.clone());
-            if !learner {
+            let to_vote = !learner && voters.len() == 1;
+            nodes.insert(*id, Node { to_vote, ..node.clone() });
+            if !learner && !to_vote {
                 voters.insert(*id);
             }
         }
@@ -296,7 +287,10 @@ fn next(stored: &StoredMembershipOf<Types>, change: &Change) -> Membership {
             voters.remove(id);
         }
     }
-    Membership::new(vec![voters], nodes).expect("every voter has a node")
+    if voters.is_empty() {
+        return Err(AdminError::Refused(ChangeError::NotEnoughStarted));
+    }
+    Ok(Membership::new(vec![voters], nodes).expect("every voter has a node"))
 }
 
 /// Hands leadership to `to`, and returns when it is there.

@@ -156,10 +156,7 @@ pub async fn start(start: Start, mut stop: watch::Receiver<bool>) -> anyhow::Res
             }
             () = contact.news() => this.look().await?,
             Some(proposal) = refused.recv() => this.proposals.push(proposal),
-            _ = tick.tick() => {
-                this.check()?;
-                this.look().await?;
-            }
+            _ = tick.tick() => this.tick().await?,
             Ok(()) = purge.changed() => {
                 let upto = *purge.borrow_and_update();
                 this.purge(upto).await?;
@@ -280,10 +277,28 @@ impl Loop {
         });
     }
 
+    /// Gives their vote to those who were added to vote and have caught up.
+    fn let_vote(&self) {
+        if self.standing.borrow().leader != self.handle.member_id {
+            return;
+        }
+        if let Some(id) = change::due_to_vote(&self.raft, &self.handle) {
+            let (raft, handle) = (self.raft.clone(), self.handle.clone());
+            tokio::spawn(async move { change::let_vote(&raft, &handle, id).await });
+        }
+    }
+
     async fn purge(&self, upto: u64) -> anyhow::Result<()> {
         if let Some(upto) = upto.checked_sub(1) {
             self.raft.trigger().purge_log(upto).await?;
         }
+        Ok(())
+    }
+
+    async fn tick(&mut self) -> anyhow::Result<()> {
+        self.check()?;
+        self.look().await?;
+        self.let_vote();
         Ok(())
     }
 

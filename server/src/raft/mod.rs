@@ -24,6 +24,7 @@ mod log;
 mod machine;
 mod network;
 mod reads;
+mod rules;
 mod service;
 #[cfg(test)]
 mod tests;

@@ -56,6 +56,8 @@ pub type Membership = openraft::Membership<u64, Node>;
 pub struct Node {
     pub name: String,
     pub peer_urls: Vec<String>,
+    /// It was added to vote, and only listens until it has caught up.
+    pub to_vote: bool,
 }
 
 /// What the state machine answered.
@@ -188,6 +190,7 @@ pub fn membership_message(membership: &Membership) -> internal::Membership {
                 id: *id,
                 peer_urls: node.peer_urls.clone(),
                 name: node.name.clone(),
+                to_vote: node.to_vote,
             })
             .collect(),
     }
@@ -198,7 +201,10 @@ pub fn membership(message: &internal::Membership) -> Membership {
     let nodes: std::collections::BTreeMap<u64, Node> = message
         .nodes
         .iter()
-        .map(|node| (node.id, Node { name: node.name.clone(), peer_urls: node.peer_urls.clone() }))
+        .map(|node| {
+            let internal::MemberNode { id, peer_urls, name, to_vote } = node.clone();
+            (id, Node { name, peer_urls, to_vote })
+        })
         .collect();
     Membership::new(configs, nodes).expect("a stored membership names a node for every voter")
 }

@@ -346,6 +346,7 @@ fn members_and_membership_travel_in_snapshots() {
         id,
         peer_urls: vec![format!("http://m{id}:2380")],
         name: format!("m{id}"),
+        to_vote: false,
     };
     let membership =
         Membership { configs: vec![VoterSet { ids: vec![7] }], nodes: vec![node(7), node(9)] };

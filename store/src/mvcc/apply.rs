@@ -73,6 +73,9 @@ impl Store {
                     members::describe(write.state(), attributes);
                     Ok(Response::None)
                 }
+                Some(Op::MemberUpdate(update)) => {
+                    members::update(write.state(), update).map(|()| Response::None)
+                }
                 None => Ok(Response::None),
             },
         };

@@ -39,6 +39,7 @@ fn sample(changes: i64) -> Fixed {
         id,
         peer_urls: vec![format!("http://m{id}:2380")],
         name: format!("m{id}"),
+        to_vote: false,
     };
     let membership = Membership {
         configs: vec![VoterSet { ids: vec![1, 2] }],

@@ -3,6 +3,7 @@
 mod basics;
 mod crash;
 mod growth;
+mod members;
 mod model;
 mod random;
 
