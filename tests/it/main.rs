@@ -3,6 +3,7 @@
 
 mod authority;
 mod bootstrap;
+mod cluster;
 mod ctl;
 mod differential;
 mod pings;

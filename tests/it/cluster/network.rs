@@ -1,0 +1,123 @@
+//! Members that do not hear each other.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_member_serves_everything() {
+    let cluster = start();
+    for place in cluster.places() {
+        let value = place.to_string();
+        put(&cluster, place, "a", &value).await;
+        for reader in cluster.places() {
+            assert_eq!(get(&cluster, reader, "a").await, Some(value.clone()));
+        }
+    }
+    assert_eq!(cluster.wait_in_step().await.unwrap(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_that_was_cut_off_comes_back_without_an_election() {
+    let cluster = start();
+    let leader = cluster.leader().await.unwrap();
+    let follower = (leader + 1) % 3;
+    put(&cluster, leader, "a", "1").await;
+    let term = cluster.term(leader).await.unwrap();
+    cluster.cut_off(follower);
+    // It notices: nobody leads it any longer.
+    let alone = async || (cluster.status(follower).await?.leader == 0).then_some(());
+    cluster.wait("the follower misses its leader", alone).await.unwrap();
+    let mut client = cluster.client(follower).await.unwrap();
+    assert!(try_put(&mut client, "a", "2").await.is_err(), "it has no quorum");
+    assert!(try_get(&mut client, "a").await.is_err(), "it cannot know the newest value");
+    put(&cluster, leader, "a", "3").await;
+    cluster.heal();
+    assert_eq!(cluster.leader().await.unwrap(), leader, "nobody had a reason to elect another");
+    assert_eq!(get(&cluster, follower, "a").await, Some("3".to_owned()));
+    cluster.wait_in_step().await.unwrap();
+    for place in cluster.places() {
+        assert_eq!(cluster.term(place).await.unwrap(), term, "pre-vote keeps the term");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_was_cut_off_steps_down() {
+    let cluster = start();
+    let old = cluster.leader().await.unwrap();
+    put(&cluster, old, "a", "1").await;
+    let others: Vec<usize> = cluster.places().filter(|place| *place != old).collect();
+    cluster.cut_off(old);
+    let mut client = cluster.client(old).await.unwrap();
+    assert!(try_put(&mut client, "a", "lost").await.is_err(), "it has no quorum");
+    let new = cluster.leader_of(&others).await.unwrap();
+    put(&cluster, new, "a", "2").await;
+    assert!(try_get(&mut client, "a").await.is_err(), "it cannot know the newest value");
+    let stepped_down = async || (cluster.status(old).await?.leader == 0).then_some(());
+    cluster.wait("the old leader steps down", stepped_down).await.unwrap();
+    cluster.heal();
+    cluster.leader().await.unwrap();
+    assert_eq!(get(&cluster, old, "a").await, Some("2".to_owned()));
+    cluster.wait_in_step().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_hears_nobody_is_replaced() {
+    let cluster = start();
+    let old = cluster.leader().await.unwrap();
+    put(&cluster, old, "a", "1").await;
+    let others: Vec<usize> = cluster.places().filter(|place| *place != old).collect();
+    // Its heartbeats arrive, answers do not.
+    for other in &others {
+        cluster.cut(*other, old);
+    }
+    let new = cluster.leader_of(&others).await.unwrap();
+    put(&cluster, new, "a", "2").await;
+    let mut client = cluster.client(old).await.unwrap();
+    let stale = try_get(&mut client, "a").await;
+    assert!(stale.is_err(), "it hears of no quorum, but reads {stale:?}");
+    cluster.heal();
+    cluster.leader().await.unwrap();
+    assert_eq!(get(&cluster, old, "a").await, Some("2".to_owned()));
+    cluster.wait_in_step().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_nobody_hears_is_replaced() {
+    let cluster = start();
+    let old = cluster.leader().await.unwrap();
+    put(&cluster, old, "a", "1").await;
+    let others: Vec<usize> = cluster.places().filter(|place| *place != old).collect();
+    for other in &others {
+        cluster.cut(old, *other);
+    }
+    let new = cluster.leader_of(&others).await.unwrap();
+    put(&cluster, new, "a", "2").await;
+    let mut client = cluster.client(old).await.unwrap();
+    let stale = try_get(&mut client, "a").await;
+    assert!(stale.is_err() || stale.as_ref().is_ok_and(|value| value.as_deref() == Some("2")));
+    cluster.heal();
+    cluster.leader().await.unwrap();
+    assert_eq!(get(&cluster, old, "a").await, Some("2".to_owned()));
+    cluster.wait_in_step().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_cut_off_from_the_leader_alone_does_not_unseat_it() {
+    let cluster = start();
+    let leader = cluster.leader().await.unwrap();
+    let follower = (leader + 1) % 3;
+    put(&cluster, leader, "a", "1").await;
+    let term = cluster.term(leader).await.unwrap();
+    cluster.cut(leader, follower);
+    // The third still hears the leader, and says no to whoever asks for its vote.
+    let alone = async || (cluster.status(follower).await?.leader == 0).then_some(());
+    cluster.wait("the follower misses its leader", alone).await.unwrap();
+    let begin = Instant::now();
+    while begin.elapsed() < 3 * ELECTION_TIMEOUT {
+        put(&cluster, leader, "a", "2").await;
+        assert_eq!(cluster.term(leader).await.unwrap(), term, "pre-vote keeps the term");
+    }
+    cluster.heal();
+    assert_eq!(cluster.leader().await.unwrap(), leader);
+    assert_eq!(get(&cluster, follower, "a").await, Some("2".to_owned()));
+    cluster.wait_in_step().await.unwrap();
+}
