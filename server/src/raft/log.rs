@@ -72,10 +72,18 @@ impl RaftLogReader<Types> for Log {
         R: RangeBounds<u64> + Clone + std::fmt::Debug + OptionalSend,
     {
         let (first, end) = self.clamp(range);
-        if first >= end {
-            return Ok(Vec::new());
+        let mut entries = Vec::new();
+        // One read ends where what is in memory begins, and openraft wants all of the range.
+        let mut next = first;
+        while next < end {
+            let group = self.read(next, end, usize::MAX)?;
+            if group.is_empty() {
+                break;
+            }
+            next += group.len() as u64;
+            entries.extend(group);
         }
-        self.read(first, end, usize::MAX)
+        Ok(entries)
     }
 
     async fn limited_get_log_entries(

@@ -7,7 +7,7 @@ use openraft::alias::{LogIdOf, VoteOf};
 use openraft::errors::ErrorSource;
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::testing::log::{StoreBuilder, Suite};
-use openraft::{LogState, OptionalSend, StorageError};
+use openraft::{LogState, OptionalSend, RaftLogReader, StorageError};
 use store::boot::{self, Places};
 use store::datadir::DataDir;
 use store::disk::RealDisk;
@@ -16,7 +16,7 @@ use store::wal::{Wal, WalOptions};
 use tempfile::TempDir;
 
 use super::machine::Publish;
-use super::types::{Entry, Types};
+use super::types::{self, Entry, Types};
 use super::{Forwarded, Log, Machine};
 use crate::limits;
 use crate::poke::Poke;
@@ -144,4 +144,25 @@ fn log_and_state_machine_keep_the_contract_of_openraft() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = runtime.expect("a runtime").block_on(Suite::test_all(Builder));
     done.expect("the suite passes");
+}
+
+#[test]
+fn a_range_that_is_partly_in_memory_is_read_whole() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = WalOptions {
+        cache_bytes: 100, // entries of one byte
+        ..WalOptions::new(|fatal: store::Fatal| panic!("{fatal}"))
+    };
+    let (wal, _) = Wal::open(Arc::new(RealDisk), folder.path(), options).expect("a log");
+    let payload = types::encode_payload(&openraft::EntryPayload::Blank);
+    for index in 1..=200 {
+        let entry = (store::LogId { term: 1, index }, payload.clone());
+        wal.append(vec![entry], Box::new(|result| result.expect("written")));
+        assert!(wal.wait_flushed(index));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let mut log = Log::new(wal.clone(), None, None);
+    let read = runtime.block_on(log.try_get_log_entries(10..190)).expect("entries");
+    assert_eq!(read.len(), 180);
+    wal.close();
 }
