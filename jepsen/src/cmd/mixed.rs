@@ -43,6 +43,9 @@ pub(crate) struct Mixed {
     /// kvd or etcd; etcd's files are never damaged
     #[arg(long, default_value = "kvd")]
     target: Target,
+    /// A kind of fault to leave out, as the verdict calls it; may be repeated
+    #[arg(long, value_name = "KIND")]
+    without: Vec<String>,
     /// The server's binary, instead of the one built beside this one
     #[arg(long)]
     program: Option<PathBuf>,
@@ -118,6 +121,9 @@ impl Mixed {
         trial.work(Mix { keys: 200, readers: 4, ..Mix::default() });
         let mut done = Vec::new();
         for (pause, fault) in plan(rng, trial.cluster.places().len()) {
+            if self.without.contains(&fault.kind()) {
+                continue;
+            }
             tokio::time::sleep(pause).await;
             if nemesis.strike(&mut trial.cluster, fault, rng).await? {
                 *total.faults.entry(fault.kind()).or_default() += 1;

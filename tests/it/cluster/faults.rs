@@ -143,21 +143,6 @@ async fn a_rolling_restart_under_load_is_hardly_noticed() {
     check(&mut trial).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_member_that_lost_its_data_is_replaced() {
-    let mut trial = trial();
-    trial.work(Mix::default());
-    get_on(&trial).await;
-    let leader = trial.cluster.leader().await.unwrap();
-    for place in [(leader + 1) % 3, leader] {
-        let by = (place + 1) % 3;
-        trial.cluster.replace(place, by).await.unwrap_or_else(|error| panic!("{error:#}"));
-        get_on(&trial).await;
-    }
-    check(&mut trial).await;
-    assert_eq!(trial.cluster.members().await.unwrap().len(), 3);
-}
-
 /// Snapshots as often as can be, and nothing of the log behind them.
 fn small_log() -> ClusterOptions {
     let target = Target::from_env().unwrap();
