@@ -16,6 +16,7 @@ use super::links::{AddressBook, Links, Me, REMOVED_REMEDY};
 use super::log::Log;
 use super::machine::Machine;
 use super::network::Peers;
+use super::pace::Pace;
 use super::reads::{self, ReadQueue};
 use super::service::PeerService;
 use super::types::{Node, Proposal, Reply, To, Types};
@@ -80,6 +81,8 @@ impl Handle {
 /// The loop of the raft thread.
 struct Loop {
     raft: Core,
+    log: Log,
+    pace: Pace,
     handle: Handle,
     links: Links,
     forwarded: Arc<Forwarded>,
@@ -106,7 +109,7 @@ pub async fn start(start: Start, mut stop: watch::Receiver<bool>) -> anyhow::Res
     let book = Arc::new(AddressBook::new(current.clone(), start.addresses));
     let links = Links::new(me, book, start.election_timeout);
     let peers = Peers { links: links.clone(), retry_interval: start.heartbeat_interval };
-    let raft = Raft::new(me.member_id, config, peers, log, machine)
+    let raft = Raft::new(me.member_id, config, peers, log.clone(), machine)
         .await
         .context("starting consensus on the stored log")?;
     let handle = Handle {
@@ -128,6 +131,8 @@ pub async fn start(start: Start, mut stop: watch::Receiver<bool>) -> anyhow::Res
     let (rounds, mut ended) = mpsc::unbounded_channel();
     let mut this = Loop {
         raft,
+        log,
+        pace: Pace::default(),
         handle,
         links,
         forwarded: start.forwarded,
@@ -157,10 +162,7 @@ pub async fn start(start: Start, mut stop: watch::Receiver<bool>) -> anyhow::Res
             () = contact.news() => this.look().await?,
             Some(proposal) = refused.recv() => this.proposals.push(proposal),
             _ = tick.tick() => this.tick().await?,
-            Ok(()) = purge.changed() => {
-                let upto = *purge.borrow_and_update();
-                this.purge(upto).await?;
-            }
+            Ok(()) = purge.changed() => this.purge(*purge.borrow_and_update()).await?,
             Ok(()) = snapshot_requests.changed() => this.raft.trigger().snapshot().await?,
             _ = stop.wait_for(|stop| *stop) => break,
         }
@@ -299,6 +301,7 @@ impl Loop {
         self.check()?;
         self.look().await?;
         self.let_vote();
+        self.keep_pace();
         Ok(())
     }
 
@@ -309,6 +312,22 @@ impl Loop {
         state.map_err(|fatal| anyhow::anyhow!("consensus stopped: {fatal}"))?;
         self.forwarded.sweep();
         Ok(())
+    }
+
+    /// Lets somebody else lead when this member's disk is the slowest.
+    fn keep_pace(&mut self) {
+        if self.handle.standing().leader != self.handle.member_id {
+            return self.pace.reset();
+        }
+        let metrics = self.raft.data_metrics();
+        let committed = metrics.borrow_watched().cluster_committed.map_or(0, |id| id.index + 1);
+        if self.pace.look(self.log.flushed(), committed) {
+            tracing::warn!(
+                "this member's disk is slower than the others': handing leadership over"
+            );
+            let (answer, _) = oneshot::channel();
+            self.administer(Admin::HandOver, answer);
+        }
     }
 
     /// Finds out who leads, and serves what waited for that.

@@ -31,6 +31,11 @@ impl Log {
         Self { wal, vote, committed }
     }
 
+    /// Up to where the log is on the disk.
+    pub fn flushed(&self) -> u64 {
+        self.wal.flushed_index()
+    }
+
     /// Entries of our positions `first..end`, at least one and then up to `bytes_max`.
     fn read(&self, first: u64, end: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
         let entries = self.wal.read(first, end, bytes_max).map_err(to_io)?;

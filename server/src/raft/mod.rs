@@ -23,6 +23,7 @@ mod links;
 mod log;
 mod machine;
 mod network;
+mod pace;
 mod reads;
 mod rules;
 mod service;

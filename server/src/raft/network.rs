@@ -4,15 +4,19 @@ use std::future::Future;
 use std::time::Duration;
 
 use openraft::alias::{SnapshotOf, VoteOf};
+use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::network::{
+    Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2, stream_append_sequential,
+};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
-    TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{AnyError, OptionalSend};
+use tokio_stream::{Stream, StreamExt as _};
 
-use super::links::{CallError, Lane, Link, Links, within};
+use super::links::{CallError, Lane, Link, Links, failed, within};
 use super::machine::SnapshotFile;
 use super::types::{Node, Types};
 use super::{transfer, wire};
@@ -30,12 +34,13 @@ impl Peers {
     fn peer(&self, id: u64, node: &Node, lane: Lane) -> Peer {
         self.links.book().learn(id, &node.peer_urls);
         let vote = self.links.to(id, Lane::Heartbeat);
-        Peer { link: self.links.to(id, lane), vote, retry_interval: self.retry_interval }
+        Peer { lane, link: self.links.to(id, lane), vote, retry_interval: self.retry_interval }
     }
 }
 
 /// The way to one peer.
 pub struct Peer {
+    lane: Lane,
     link: Link,
     /// Votes are few, small and urgent.
     vote: Link,
@@ -59,12 +64,7 @@ impl RaftNetworkFactory<Types> for Peers {
 }
 
 fn unanswered(error: &CallError) -> RPCError<Types> {
-    match error {
-        CallError::NotSent(_) => RPCError::Unreachable(Unreachable::new(error)),
-        CallError::Timeout(_) | CallError::Failed(_) => {
-            RPCError::Unreachable(Unreachable::new(error))
-        }
-    }
+    RPCError::Unreachable(Unreachable::new(error))
 }
 
 fn malformed(what: wire::Malformed) -> RPCError<Types> {
@@ -72,8 +72,33 @@ fn malformed(what: wire::Malformed) -> RPCError<Types> {
     RPCError::Network(NetworkError::new(&AnyError::error(what)))
 }
 
+type Answers<'s> = BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>;
+type Replicating<'s> = BoxFuture<'s, Result<Answers<'s>, RPCError<Types>>>;
+
 impl RaftNetworkV2<Types> for Peer {
     type SnapshotData = SnapshotFile;
+
+    /// Entries go in one stream, many of them before the first is answered. A heartbeat is a call of
+    /// its own.
+    fn stream_append<'s, S>(&'s mut self, input: S, option: RPCOption) -> Replicating<'s>
+    where
+        S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
+    {
+        if self.lane == Lane::Heartbeat {
+            return stream_append_sequential(self, input, option);
+        }
+        let identity = self.link.identity;
+        let requests = input.map(move |request| wire::append(identity, &request));
+        Box::pin(async move {
+            let call = self.link.client.replicate(requests);
+            let answers = within(limits::APPEND_TIMEOUT, call).await.map_err(|e| unanswered(&e))?;
+            let answers = answers.map(|answer| {
+                let answer = answer.map_err(|status| unanswered(&failed(&status)))?;
+                wire::to_replicated(answer).map_err(malformed)
+            });
+            Ok(Box::pin(answers) as Answers<'s>)
+        })
+    }
 
     /// Takes as long as the peer's disk does: openraft's own deadline is a heartbeat, which it
     /// applies to heartbeats itself.

@@ -1,21 +1,25 @@
 //! From the peers: what other members ask of this one.
 
-use std::sync::Arc;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use openraft::ReadPolicy;
 use openraft::errors::Fatal;
+use openraft::raft::{AppendEntriesRequest, StreamAppendError};
 use openraft::storage::Snapshot;
 use proto::peer::snapshot_piece::Piece;
 use proto::peer::{self, peer_server};
 use tokio::sync::mpsc;
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::core::{Core, Handle};
 use super::forward;
 use super::links::{Me, REMOVED};
 use super::machine::SnapshotFile;
-use super::{change, transfer, types, wire};
+use super::types::{self, Types};
+use super::{change, transfer, wire};
 use crate::snapshots::Snapshots;
 
 /// This member's end of [`peer_server::Peer`].
@@ -69,8 +73,55 @@ impl PeerService {
     }
 }
 
+/// What a leader sent as far as it is in order; what is not, ends the stream.
+fn requests(
+    service: PeerService,
+    messages: Streaming<peer::AppendRequest>,
+    term: Arc<AtomicU64>,
+    wrong: Arc<Mutex<Option<Status>>>,
+) -> impl Stream<Item = AppendEntriesRequest<Types>> + Send {
+    let request = move |message: Result<peer::AppendRequest, Status>| {
+        let mut message = message?;
+        service.check(message.identity.take())?;
+        wire::to_append(message).map_err(malformed)
+    };
+    messages.map_while(move |message| match request(message) {
+        Ok(request) => {
+            term.store(request.vote.leader_id.term, Ordering::Relaxed);
+            Some(request)
+        }
+        Err(status) => {
+            *wrong.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+            None
+        }
+    })
+}
+
 #[tonic::async_trait]
 impl peer_server::Peer for PeerService {
+    type ReplicateStream =
+        Pin<Box<dyn Stream<Item = Result<peer::ReplicateResponse, Status>> + Send>>;
+
+    async fn replicate(
+        &self,
+        request: Request<Streaming<peer::AppendRequest>>,
+    ) -> Answer<Self::ReplicateStream> {
+        let (term, wrong) = (Arc::<AtomicU64>::default(), Arc::<Mutex<_>>::default());
+        let requests = requests(self.clone(), request.into_inner(), term.clone(), wrong.clone());
+        let contact = self.handle.contact.clone();
+        let answers = self.raft.stream_append(requests).map(move |result| {
+            let result = result.map_err(stopped)?;
+            if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
+                contact.heard(term.load(Ordering::Relaxed));
+            }
+            Ok(wire::replicated(&result))
+        });
+        let ending = tokio_stream::once(()).filter_map(move |()| {
+            wrong.lock().unwrap_or_else(PoisonError::into_inner).take().map(Err)
+        });
+        Ok(Response::new(Box::pin(answers.chain(ending))))
+    }
+
     async fn append(&self, request: Request<peer::AppendRequest>) -> Answer<peer::AppendResponse> {
         let mut message = request.into_inner();
         self.check(message.identity.take())?;

@@ -4,11 +4,11 @@ use bytes::Bytes;
 use openraft::alias::{LogIdOf, VoteOf};
 use openraft::entry::RaftEntry;
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, TransferLeaderError, TransferLeaderRequest,
-    TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, StreamAppendResult,
+    TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use proto::internal;
-use proto::peer::{self, append_response};
+use proto::peer::{self, append_response, replicate_response};
 use store::LogId;
 
 use super::types::{self, Entry, Types};
@@ -100,6 +100,32 @@ pub fn to_appended(
         Message::Partly(id) => AppendEntriesResponse::PartialSuccess(to_log_id(Some(id))),
         Message::Conflict(_) => AppendEntriesResponse::Conflict,
         Message::HigherVote(higher) => AppendEntriesResponse::HigherVote(to_vote(&higher)),
+    })
+}
+
+pub fn replicated(result: &StreamAppendResult<Types>) -> peer::ReplicateResponse {
+    use replicate_response::Result as Message;
+    let result = match result {
+        Ok(matching) => Message::Matching(log_id(matching.as_ref()).unwrap_or_default()),
+        Err(StreamAppendError::Conflict(at)) => {
+            Message::Conflict(log_id(Some(at)).unwrap_or_default())
+        }
+        Err(StreamAppendError::HigherVote(higher)) => Message::HigherVote(vote(higher)),
+    };
+    peer::ReplicateResponse { result: Some(result) }
+}
+
+pub fn to_replicated(
+    message: peer::ReplicateResponse,
+) -> Result<StreamAppendResult<Types>, Malformed> {
+    use replicate_response::Result as Message;
+    Ok(match message.result.ok_or("it has no result")? {
+        Message::Matching(id) => Ok(to_log_id(Some(id))),
+        Message::Conflict(id) => {
+            let at = to_log_id(Some(id)).ok_or("it names no conflict")?;
+            Err(StreamAppendError::Conflict(at))
+        }
+        Message::HigherVote(higher) => Err(StreamAppendError::HigherVote(to_vote(&higher))),
     })
 }
 
