@@ -3,13 +3,14 @@
 //! What differs from run to run is replaced by a letter where it is what it should be: `C` the
 //! cluster id, `M` the member id, `T` the raft term. Any other id or term is printed as it came.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use proto::EncodedKeyValue;
 use proto::etcdserverpb::response_op::Response;
 use proto::etcdserverpb::{
-    CompactionResponse, DeleteRangeResponse, HashKvResponse, MemberListResponse, PutResponse,
-    RangeResponse, ResponseHeader, ResponseOp, StatusResponse, TxnResponse, WatchResponse,
+    CompactionResponse, DeleteRangeResponse, HashKvResponse, Member, PutResponse, RangeResponse,
+    ResponseHeader, ResponseOp, StatusResponse, TxnResponse, WatchResponse,
 };
 use proto::mvccpb::Event;
 use proto::mvccpb::event::EventType;
@@ -169,16 +170,45 @@ pub fn watch(answer: &WatchResponse, ids: &Ids) -> String {
     text
 }
 
-/// Names and URLs are the harness's own choice, so only their number shows.
-pub fn members(answer: &MemberListResponse, ids: &Ids) -> String {
-    let mut text = format!("members {}", header(answer.header.as_ref(), ids));
-    for member in &answer.members {
-        let id = if member.id == ids.member { "M".to_owned() } else { member.id.to_string() };
-        let (peers, clients) = (member.peer_ur_ls.len(), member.client_ur_ls.len());
-        let _ = write!(text, "\n  {id} {} peer_urls={peers} client_urls={clients}", member.name);
-        if member.is_learner {
-            text.push_str(" learner");
-        }
+/// Members by the names that a script gives them, because ids hold the time.
+#[derive(Clone, Debug, Default)]
+pub struct MemberNames {
+    pub names: BTreeMap<u64, String>,
+    /// The harness's own choice, of which only the number shows.
+    pub own_peer_url: String,
+}
+
+/// The list of members in an answer, in the order of the script's names, as ids have a new order
+/// on every run.
+pub fn members(
+    call: &str,
+    answer: Option<&ResponseHeader>,
+    members: &[Member],
+    (ids, names): (&Ids, &MemberNames),
+) -> String {
+    let mut lines: Vec<String> = members.iter().map(|one| member(one, names)).collect();
+    lines.sort();
+    let mut text = format!("{call} {}", header(answer, ids));
+    for line in lines {
+        let _ = write!(text, "\n  {line}");
+    }
+    if !members.is_sorted_by_key(|member| member.id) {
+        text.push_str("\n  not in the order of ids");
+    }
+    text
+}
+
+pub fn member(member: &Member, names: &MemberNames) -> String {
+    let id = names.names.get(&member.id).cloned().unwrap_or_else(|| member.id.to_string());
+    let peers = match member.peer_ur_ls.iter().all(|url| *url == names.own_peer_url) {
+        true => member.peer_ur_ls.len().to_string(),
+        false => member.peer_ur_ls.join(","),
+    };
+    let clients = member.client_ur_ls.len();
+    let name = if member.name.is_empty() { "unnamed" } else { &member.name };
+    let mut text = format!("{id} {name} peer_urls={peers} client_urls={clients}");
+    if member.is_learner {
+        text.push_str(" learner");
     }
     text
 }

@@ -26,7 +26,10 @@
 //! | `del KEY [END]` | `prev_kv` |
 //! | `txn (if TARGET KEY [END] OP OPERAND).. (then COMMAND).. (else COMMAND)..` | `(128 then put k{} v)` stands for 128 such groups, `{}` for 0 to 127 |
 //! | `compact REV` | `physical` |
-//! | `hashkv [REV]`, `status`, `members`, `restart`, `kill` | |
+//! | `hashkv [REV]`, `status`, `restart`, `kill` | |
+//! | `members` | `serializable` |
+//! | `member add NAME URL..` | `learner`; the script calls it NAME from now on, the server itself `M` |
+//! | `member update NAME URL..`, `member promote NAME`, `member remove NAME` | `own` as URL is the server's |
 //! | `repeat N COMMAND` | `{}` in words is 0 to N-1; only the last answer is printed |
 //! | `watch STREAM create KEY [END]` | `start= id= progress prev_kv fragment filter=` |
 //! | `watch STREAM cancel ID`, `progress`, `empty`, `half_close` | sent, not waited for |
