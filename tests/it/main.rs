@@ -6,6 +6,7 @@ mod bootstrap;
 mod cluster;
 mod ctl;
 mod differential;
+mod members;
 mod pings;
 mod process;
 mod range_stream;
