@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
+use store::Fatal;
 use store::boot::{self, Places};
 use store::datadir::DataDir;
 use store::mvcc::StoreOptions;
@@ -45,11 +46,21 @@ struct Listeners {
 }
 
 /// A member without its log may have voted and acknowledged what it no longer knows.
-fn lost_log(wal: &std::path::Path, what: &str) -> anyhow::Error {
-    anyhow!(
-        "{}: {what}; in a cluster remove this member and add it again with an empty data \
-         directory, a single member has to be restored from a snapshot",
-        wal.display()
+fn lost_log(config: &Config, known: Option<Identity>, what: &str) -> anyhow::Error {
+    let wal = config.data_dir.join("wal");
+    anyhow!("{}: {what}. {}", wal.display(), replacing(config, known))
+}
+
+/// What to do about a member that cannot go on with its log.
+fn replacing(config: &Config, known: Option<Identity>) -> String {
+    let id = known.map_or("<its id>".to_owned(), |known| format!("{:x}", known.member_id));
+    let urls: Vec<String> = config.initial_advertise_peer_urls.iter().map(Url::to_string).collect();
+    let (name, urls, data_dir) = (&config.name, urls.join(","), config.data_dir.display());
+    format!(
+        "A single member is restored from a snapshot file or a backup. One of several is replaced, \
+         at another member:\n  kvctl member remove {id}\n  kvctl member add {name} \
+         --peer-urls={urls}\nand a start with {data_dir} empty and \
+         --initial-cluster-state=existing"
     )
 }
 
@@ -79,7 +90,7 @@ impl Member {
             .map(|known| Identity { cluster_id: known.cluster, member_id: known.member });
         // The identity is recorded after the log was made.
         if known.is_some() && !has_log(&data_dir.wal())? {
-            return Err(lost_log(&data_dir.wal(), "the log is gone, and what it held with it"));
+            return Err(lost_log(config, known, "the log is gone, and what it held with it"));
         }
 
         let wal_options = WalOptions {
@@ -88,7 +99,14 @@ impl Member {
             ..WalOptions::new(|fatal| stop::fatal(&fatal))
         };
         let disk = Arc::new(store::disk::RealDisk);
-        let (wal, recovered) = Wal::open(disk, &data_dir.wal(), wal_options)?;
+        let opened = Wal::open(disk, &data_dir.wal(), wal_options);
+        let (wal, recovered) = opened.map_err(|fatal| match fatal {
+            Fatal::Damaged { path, offset, what, .. } => {
+                let remedy = format!("Nothing was changed. {}", replacing(config, known));
+                Fatal::Damaged { path, offset, what, remedy }
+            }
+            other => other,
+        })?;
         if recovered.cut_bytes > 0 {
             tracing::info!(bytes = recovered.cut_bytes, "log: cut an unfinished write at its end");
         }
@@ -111,7 +129,7 @@ impl Member {
         };
         let (store, _) = boot::open(&places, recovered.purged, &options)?;
         if !begun && store.applied().index > 0 {
-            return Err(lost_log(&data_dir.wal(), "the log is empty, and what it held is gone"));
+            return Err(lost_log(config, known, "the log is empty, and what it held is gone"));
         }
         let vote = recovered.vote.as_deref().map(types::decode_vote).transpose();
         let vote = vote.context("the log's vote")?;

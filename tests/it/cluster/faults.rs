@@ -1,45 +1,6 @@
 //! Faults under load, and a checker that knows everything that clients were told.
 
-use harness::history::author::Mix;
-use harness::history::check::Summary;
-use harness::history::trial::Trial;
-
 use super::*;
-
-/// Writes between two moments of a test.
-const SOME: usize = 100;
-
-fn trial() -> Trial {
-    trial_with(ClusterOptions::new(Target::from_env().unwrap(), 3))
-}
-
-fn trial_with(options: ClusterOptions) -> Trial {
-    let cluster = Cluster::start_with(options).unwrap_or_else(|error| panic!("{error:#}"));
-    Trial::new(cluster, rand::random())
-}
-
-/// Waits until the clients have got on, from now.
-async fn get_on(trial: &Trial) -> Duration {
-    let writes = trial.crowd().wait_writes(SOME, Instant::now());
-    match tokio::time::timeout(PATIENCE, writes).await {
-        Ok(first) => first,
-        Err(_) => panic!(
-            "nobody writes\n{}\n{}",
-            trial.cluster.describe().await,
-            trial.cluster.log_tails()
-        ),
-    }
-}
-
-async fn check(trial: &mut Trial) -> Summary {
-    match trial.check().await {
-        Ok(summary) => summary,
-        Err(error) => {
-            let dirs = trial.cluster.keep_dirs();
-            panic!("{error:#}\n{}\n{dirs:?}", trial.cluster.log_tails())
-        }
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_is_killed_loses_nothing() {
@@ -143,21 +104,6 @@ async fn a_rolling_restart_under_load_is_hardly_noticed() {
     check(&mut trial).await;
 }
 
-/// Snapshots as often as can be, and nothing of the log behind them.
-fn small_log() -> ClusterOptions {
-    let target = Target::from_env().unwrap();
-    let options = ClusterOptions::new(target, 3);
-    match target {
-        Target::Etcd => {
-            options.arg("--snapshot-count=100").arg("--experimental-snapshot-catchup-entries=10")
-        }
-        Target::Kvd => options
-            .arg("--recent-bytes-max=1MiB")
-            .arg("--snapshot-log-bytes=1MiB")
-            .arg("--log-retention-bytes=0"),
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follower_that_missed_too_much_gets_a_snapshot() {
     let mut trial = trial_with(small_log());
@@ -172,4 +118,18 @@ async fn a_follower_that_missed_too_much_gets_a_snapshot() {
     trial.cluster.start_again(follower).unwrap();
     get_on(&trial).await;
     check(&mut trial).await;
+}
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_lost_its_data_is_replaced() {
+    let mut trial = trial();
+    trial.work(Mix::default());
+    get_on(&trial).await;
+    let leader = trial.cluster.leader().await.unwrap();
+    for place in [(leader + 1) % 3, leader] {
+        let by = (place + 1) % 3;
+        trial.cluster.replace(place, by).await.unwrap_or_else(|error| panic!("{error:#}"));
+        get_on(&trial).await;
+    }
+    check(&mut trial).await;
+    assert_eq!(trial.cluster.members().await.unwrap().len(), 3);
 }

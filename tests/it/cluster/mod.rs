@@ -1,17 +1,71 @@
 //! Several members: what happens to them, and what clients must not notice. With `TARGET=etcd` the
 //! same against the original.
 
+mod disks;
 mod faults;
 mod network;
 
 use std::time::{Duration, Instant};
 
+use harness::history::author::Mix;
+use harness::history::check::Summary;
+use harness::history::trial::Trial;
 use harness::{Client, Cluster, ClusterOptions, PATIENCE, Target};
 use proto::etcdserverpb::{PutRequest, RangeRequest};
 use tonic::{Request, Status};
 
 /// Of `--election-timeout`, which nobody changes here.
 const ELECTION_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Writes between two moments of a test.
+const SOME: usize = 100;
+
+fn trial() -> Trial {
+    trial_with(ClusterOptions::new(Target::from_env().unwrap(), 3))
+}
+
+fn trial_with(options: ClusterOptions) -> Trial {
+    let cluster = Cluster::start_with(options).unwrap_or_else(|error| panic!("{error:#}"));
+    Trial::new(cluster, rand::random())
+}
+
+/// Waits until the clients have got on, from now.
+async fn get_on(trial: &Trial) -> Duration {
+    let writes = trial.crowd().wait_writes(SOME, Instant::now());
+    match tokio::time::timeout(PATIENCE, writes).await {
+        Ok(first) => first,
+        Err(_) => panic!(
+            "nobody writes\n{}\n{}",
+            trial.cluster.describe().await,
+            trial.cluster.log_tails()
+        ),
+    }
+}
+
+async fn check(trial: &mut Trial) -> Summary {
+    match trial.check().await {
+        Ok(summary) => summary,
+        Err(error) => {
+            let dirs = trial.cluster.keep_dirs();
+            panic!("{error:#}\n{}\n{dirs:?}", trial.cluster.log_tails())
+        }
+    }
+}
+
+/// Snapshots as often as can be, and nothing of the log behind them.
+fn small_log() -> ClusterOptions {
+    let target = Target::from_env().unwrap();
+    let options = ClusterOptions::new(target, 3);
+    match target {
+        Target::Etcd => {
+            options.arg("--snapshot-count=100").arg("--experimental-snapshot-catchup-entries=10")
+        }
+        Target::Kvd => options
+            .arg("--recent-bytes-max=1MiB")
+            .arg("--snapshot-log-bytes=1MiB")
+            .arg("--log-retention-bytes=0"),
+    }
+}
 
 fn start() -> Cluster {
     let target = Target::from_env().unwrap();

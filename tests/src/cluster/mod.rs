@@ -30,6 +30,8 @@ pub struct ClusterOptions {
     pub program: Option<PathBuf>,
     /// Flags of every member.
     pub args: Vec<String>,
+    /// Words in front of the program, as in [`NodeOptions::wrapper`].
+    pub wrapper: Vec<String>,
     /// Parent of all data directories and logs; a temporary one each when not given.
     pub dir: Option<PathBuf>,
     /// The first member's client port; its peer port is the next one, and each further member's
@@ -42,8 +44,9 @@ const PORTS_APART: u16 = 100;
 
 impl ClusterOptions {
     pub fn new(target: Target, members: usize) -> Self {
-        let (program, args, dir, first_port) = (None, Vec::new(), None, None);
-        Self { target, members, links: true, program, args, dir, first_port }
+        let (args, wrapper) = (Vec::new(), Vec::new());
+        let (program, dir, first_port) = (None, None, None);
+        Self { target, members, links: true, program, args, wrapper, dir, first_port }
     }
 
     #[must_use]
@@ -105,6 +108,7 @@ impl Cluster {
         options.name = format!("n{}", place + 1);
         options.program.clone_from(&self.options.program);
         options.args.clone_from(&self.options.args);
+        options.wrapper.clone_from(&self.options.wrapper);
         options.dir.clone_from(&self.options.dir);
         if let Some(links) = &self.links {
             let port = links.open(place, options.peer_port)?;
@@ -176,6 +180,13 @@ impl Cluster {
         let ended = self.nodes[place].try_wait()?;
         self.tell_links(place);
         Ok(ended)
+    }
+
+    /// Waits for a process that was started to end by itself.
+    pub fn wait_exit(&mut self, place: usize) -> Result<ExitStatus> {
+        let status = self.nodes[place].wait_exit(PATIENCE)?;
+        self.tell_links(place);
+        Ok(status)
     }
 
     /// SIGSTOP.
