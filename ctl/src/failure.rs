@@ -61,6 +61,11 @@ impl Failure {
         line.strip_prefix("kvctl: ").or_else(|| line.strip_prefix("Error: ")).unwrap_or(line)
     }
 
+    pub(crate) fn no_endpoints() -> Self {
+        let message = "no available endpoints; name at least one with --endpoints host:2379";
+        Self::new(Exit::BadConnection, message)
+    }
+
     /// An answer without a header: whoever listens there is no etcd.
     pub(crate) fn not_etcd(endpoint: &str) -> Self {
         Self::new(

@@ -13,7 +13,7 @@ use crate::{go, print};
 /// Flags that every command takes. All are optional here: an unset one may be set by the environment.
 #[derive(Args, Debug, Default)]
 pub(crate) struct GlobalArgs {
-    /// Servers to talk to, separated by commas; the first that answers is used
+    /// Servers to talk to, separated by commas; the first that can answer is used
     /// [default: 127.0.0.1:2379]
     #[arg(
         long,
@@ -99,6 +99,7 @@ fn parse_limit(text: &str) -> Result<usize, String> {
 pub(crate) struct Options {
     pub(crate) endpoints: Vec<String>,
     pub(crate) style: Style,
+    pub(crate) debug: bool,
     pub(crate) dial_timeout: Duration,
     pub(crate) command_timeout: Duration,
     pub(crate) keepalive_time: Duration,
@@ -169,6 +170,7 @@ impl GlobalArgs {
                 .filter(|e| !e.is_empty())
                 .collect(),
             style: Style { format, hex, value_only: false },
+            debug,
             dial_timeout: seconds(dial_timeout, 2),
             command_timeout: seconds(command_timeout, 5),
             keepalive_time: seconds(keepalive_time, 2),

@@ -1,9 +1,9 @@
-//! A connection to the first endpoint that answers, and calls over it.
+//! A connection to one of the endpoints, and calls over it.
+
+mod dial;
 
 use std::time::Duration;
 
-use proto::etcdserverpb::AuthenticateRequest;
-use proto::etcdserverpb::auth_client::AuthClient;
 use proto::etcdserverpb::cluster_client::ClusterClient;
 use proto::etcdserverpb::kv_client::KvClient;
 use proto::etcdserverpb::maintenance_client::MaintenanceClient;
@@ -14,9 +14,9 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
-use crate::failure::{Exit, Failure, advice, connection_error, root_cause};
+use self::dial::Dialed;
+use crate::failure::{Exit, Failure, connection_error};
 use crate::options::Options;
-use crate::transport;
 
 type Service = InterceptedService<Channel, Token>;
 
@@ -52,6 +52,14 @@ macro_rules! service {
 }
 
 impl Connection {
+    fn new(options: &Options, channel: Channel, token: Option<MetadataValue<Ascii>>) -> Self {
+        Self {
+            service: InterceptedService::new(channel, Token(token)),
+            request_bytes_max: options.request_bytes_max,
+            answer_bytes_max: options.answer_bytes_max,
+        }
+    }
+
     service!(kv, KvClient);
     service!(watch, WatchClient);
     service!(cluster, ClusterClient);
@@ -72,37 +80,33 @@ pub(crate) enum Call {
 #[derive(Debug)]
 pub(crate) struct Session {
     options: Options,
-    connection: Connection,
-    /// Index of the endpoint that `connection` leads to.
-    at: usize,
+    /// The connection in use, and to which endpoint it leads.
+    dialed: Dialed,
 }
 
 impl Session {
-    /// Connects to the first endpoint that can be reached.
+    /// Connects to the first endpoint that can do what may be asked.
     pub(crate) async fn open(options: Options) -> Result<Self, Failure> {
         if options.endpoints.is_empty() {
-            return Err(Failure::new(
-                Exit::BadConnection,
-                "no available endpoints; name at least one with --endpoints host:2379",
-            ));
+            return Err(Failure::no_endpoints());
         }
-        let (at, connection) = connect(&options, 0..options.endpoints.len()).await?;
-        Ok(Self { options, connection, at })
+        let dialed = dial::connect(&options, 0..options.endpoints.len()).await?;
+        Ok(Self { options, dialed })
     }
 
     pub(crate) fn endpoint(&self) -> &str {
-        &self.options.endpoints[self.at]
+        &self.options.endpoints[self.dialed.at]
     }
 
     pub(crate) fn connection(&self) -> &Connection {
-        &self.connection
+        &self.dialed.connection
     }
 
     /// Connects again, beginning with the endpoint after the current one.
     pub(crate) async fn reopen(&mut self) -> Result<(), Failure> {
         let count = self.options.endpoints.len();
-        let order = (1..=count).map(|step| (self.at + step) % count);
-        (self.at, self.connection) = connect(&self.options, order).await?;
+        let order = (1..=count).map(|step| (self.dialed.at + step) % count);
+        self.dialed = dial::connect(&self.options, order).await?;
         Ok(())
     }
 
@@ -112,22 +116,52 @@ impl Session {
         F: Fn(Connection) -> Fut,
         Fut: Future<Output = Result<Response<T>, Status>>,
     {
-        let last = self.options.endpoints.len() - 1;
+        let limit = (call != Call::PatientWrite).then_some(self.options.command_timeout);
+        let mut tried = Vec::new();
         loop {
-            let limit = (call != Call::PatientWrite).then_some(self.options.command_timeout);
-            let status = match answer(limit, make(self.connection.clone())).await {
+            let status = match answer(limit, make(self.dialed.connection.clone())).await {
                 Ok(Ok(response)) => return Ok(response.into_inner()),
                 Ok(Err(status)) => status,
-                Err(waited) => return Err(timed_out(self.endpoint(), waited)),
+                Err(waited) => {
+                    let trouble = self.dialed.trouble.as_deref();
+                    return Err(timed_out(self.endpoint(), waited, trouble));
+                }
             };
             let elsewhere =
                 status.code() == Code::Unavailable || connection_error(&status).is_some();
-            if call != Call::Read || !elsewhere || self.at == last {
-                return Err(Failure::of_call(self.endpoint(), &status));
+            tried.push((self.dialed.at, status));
+            let is_left = |at: &usize| tried.iter().all(|(tried, _)| tried != at);
+            let left: Vec<usize> = (0..self.options.endpoints.len()).filter(is_left).collect();
+            if call != Call::Read || !elsewhere || left.is_empty() {
+                return Err(self.failed_call(&tried, None));
             }
-            let next = connect(&self.options, self.at + 1..=last).await;
-            (self.at, self.connection) =
-                next.map_err(|_| Failure::of_call(self.endpoint(), &status))?;
+            match dial::connect(&self.options, left).await {
+                Ok(dialed) => self.dialed = dialed,
+                Err(failure) => return Err(self.failed_call(&tried, Some(&failure))),
+            }
+        }
+    }
+
+    /// What all endpoints said that were tried, and why others could not be.
+    fn failed_call(&self, tried: &[(usize, Status)], others: Option<&Failure>) -> Failure {
+        let endpoint = |at: usize| self.options.endpoints[at].as_str();
+        let of_call = |(at, status): &(usize, Status)| Failure::of_call(endpoint(*at), status);
+        // What a server says is the news; those that say nothing are told of if all are silent.
+        let answered = tried.iter().rfind(|(_, status)| connection_error(status).is_none());
+        match (answered, tried, others) {
+            (Some(answered), ..) => of_call(answered),
+            (None, [only], None) => of_call(only),
+            _ => {
+                let reason = |status| connection_error(status).unwrap_or_default();
+                let silent =
+                    tried.iter().map(|(at, s)| format!("{} ({})", endpoint(*at), reason(s)));
+                let mut why = format!("no answer from {}", silent.collect::<Vec<_>>().join(", "));
+                match others {
+                    Some(failure) => why = format!("{why}; {}", failure.text()),
+                    None => why += "; are they kvd's client ports, and do they want TLS?",
+                }
+                Failure::new(Exit::Error, why)
+            }
         }
     }
 }
@@ -140,111 +174,13 @@ async fn answer<T>(limit: Option<Duration>, call: impl Future<Output = T>) -> Re
     }
 }
 
-fn timed_out(endpoint: &str, waited: Duration) -> Failure {
+fn timed_out(endpoint: &str, waited: Duration, trouble: Option<&str>) -> Failure {
     let waited = crate::go::format_duration(waited);
-    Failure::new(
-        Exit::Error,
-        format!(
-            "{endpoint} did not answer within {waited}; it may be overloaded or have no leader: \
-             see 'kvctl endpoint status', or raise --command-timeout"
-        ),
-    )
-}
-
-/// Connects to the first endpoint of `order` that can be reached.
-async fn connect(
-    options: &Options,
-    order: impl IntoIterator<Item = usize>,
-) -> Result<(usize, Connection), Failure> {
-    let mut failed = Vec::new();
-    for at in order {
-        let endpoint = &options.endpoints[at];
-        match connect_to(options, endpoint).await {
-            Ok(connection) => return Ok((at, connection)),
-            Err(Refused::Login(failure)) => return Err(failure),
-            Err(Refused::Connection(reason)) => {
-                let advice = advice(&reason).unwrap_or(IS_KVD_THERE);
-                failed.push((endpoint.as_str(), reason, advice));
-            }
-            Err(Refused::Written(reason, advice)) => {
-                failed.push((endpoint.as_str(), reason, advice));
-            }
-        }
-    }
-    // etcdctl waits for the connection within the call, unless it has to log in first.
-    let exit = if options.login.is_some() { Exit::BadConnection } else { Exit::Error };
-    Err(Failure::new(exit, unreachable_text(&failed)))
-}
-
-/// What one does about an endpoint where nobody answers.
-const IS_KVD_THERE: &str = "is kvd running there? start it or pass --endpoints";
-
-enum Refused {
-    /// The endpoint or the TLS options make no connection; with what to do about it.
-    Written(String, &'static str),
-    Connection(String),
-    Login(Failure),
-}
-
-async fn connect_to(options: &Options, endpoint: &str) -> Result<Connection, Refused> {
-    let endpoint_of = transport::endpoint(options, endpoint)
-        .map_err(|(reason, advice)| Refused::Written(reason, advice))?;
-    let channel = match tokio::time::timeout(options.dial_timeout, endpoint_of.connect()).await {
-        Ok(Ok(channel)) => channel,
-        Ok(Err(error)) => return Err(Refused::Connection(root_cause(&error))),
-        Err(_) => {
-            let waited = crate::go::format_duration(options.dial_timeout);
-            return Err(Refused::Connection(format!("no connection within {waited}")));
-        }
+    let advice = match trouble {
+        Some(trouble) => format!("no endpoint can do it: {trouble}; a quorum of members must run"),
+        None => "it may be overloaded or have no leader: \
+                 see 'kvctl endpoint status', or raise --command-timeout"
+            .to_owned(),
     };
-    let token = match (&options.token, &options.login) {
-        (Some(token), _) => Some(token.clone()),
-        (None, Some(_)) => log_in(options, endpoint, channel.clone()).await?,
-        (None, None) => None,
-    };
-    let token = token.map(MetadataValue::try_from).transpose().map_err(|_| {
-        let message = "the token has characters that cannot be sent; check --auth-jwt-token";
-        Refused::Login(Failure::bad_arguments(message))
-    })?;
-    Ok(Connection {
-        service: InterceptedService::new(channel, Token(token)),
-        request_bytes_max: options.request_bytes_max,
-        answer_bytes_max: options.answer_bytes_max,
-    })
-}
-
-async fn log_in(
-    options: &Options,
-    endpoint: &str,
-    channel: Channel,
-) -> Result<Option<String>, Refused> {
-    let Some(login) = &options.login else { return Ok(None) };
-    let request =
-        AuthenticateRequest { name: login.name.clone(), password: login.password.clone() };
-    let mut client = AuthClient::new(channel);
-    match answer(Some(options.command_timeout), client.authenticate(request)).await {
-        Ok(Ok(response)) => Ok(Some(response.into_inner().token)),
-        // A server without users lets everyone in.
-        Ok(Err(status)) if status.message() == "etcdserver: authentication is not enabled" => {
-            Ok(None)
-        }
-        Ok(Err(status)) => {
-            let failure = Failure::of_call(endpoint, &status);
-            Err(Refused::Login(Failure { exit: Exit::BadConnection, ..failure }))
-        }
-        Err(waited) => Err(Refused::Login(timed_out(endpoint, waited))),
-    }
-}
-
-fn unreachable_text(failed: &[(&str, String, &str)]) -> String {
-    match failed {
-        [(endpoint, reason, advice)] => format!("cannot reach {endpoint}: {reason}; {advice}"),
-        _ => {
-            let each: Vec<String> = failed
-                .iter()
-                .map(|(endpoint, reason, _)| format!("{endpoint} ({reason})"))
-                .collect();
-            format!("cannot reach any endpoint: {}; {IS_KVD_THERE}", each.join(", "))
-        }
-    }
+    Failure::new(Exit::Error, format!("{endpoint} did not answer within {waited}; {advice}"))
 }

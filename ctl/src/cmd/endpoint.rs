@@ -2,16 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use clap::{Args, CommandFactory, Subcommand};
+use clap::{Args, Subcommand};
 use proto::etcdserverpb::alarm_request::AlarmAction;
 use proto::etcdserverpb::{
-    AlarmMember, AlarmRequest, AlarmResponse, AlarmType, HashKvRequest, MemberListRequest,
-    RangeRequest, StatusRequest,
+    AlarmMember, AlarmRequest, AlarmResponse, AlarmType, HashKvRequest, RangeRequest, StatusRequest,
 };
 use tokio::task::JoinSet;
 use tonic::Code;
 
-use crate::cmd::int;
+use crate::cmd::{int, member};
 use crate::failure::{Exit, Failure};
 use crate::format::{Answer, EndpointHash, EndpointStatus, Format, Health, Subject};
 use crate::options::{GlobalArgs, Options};
@@ -37,15 +36,23 @@ pub(crate) struct Endpoint {
 #[derive(Subcommand, Debug)]
 enum What {
     /// Checks the healthiness of endpoints specified in `--endpoints` flag
-    Health,
+    Health {
+        #[arg(hide = true)]
+        args: Vec<String>,
+    },
     /// Prints out the status of endpoints specified in `--endpoints` flag
     ///
     /// With --write-out simple, a line has these items: endpoint, ID, version, storage version, db size,
     /// in use, percentage not in use, quota, is leader, is learner, raft term, raft index, raft applied
     /// index, errors, downgrade target version, downgrade enabled.
-    Status,
+    Status {
+        #[arg(hide = true)]
+        args: Vec<String>,
+    },
     /// Prints the KV history hash for each endpoint in --endpoints
     Hashkv {
+        #[arg(hide = true)]
+        args: Vec<String>,
         /// Maximum revision to hash (default: latest revision)
         #[arg(long, default_value = "0", value_parser = int, hide_default_value = true)]
         rev: i64,
@@ -54,12 +61,9 @@ enum What {
 
 impl Endpoint {
     pub(super) async fn run(self, globals: &GlobalArgs) -> Result<(), Failure> {
-        let Some(what) = &self.what else {
-            let mut help = crate::Cli::command();
-            help.build();
-            let help = help.find_subcommand_mut("endpoint").map(clap::Command::render_help);
-            return print::data(help.unwrap_or_default().to_string().as_bytes());
-        };
+        let Some(what) = &self.what else { return super::help("endpoint") };
+        let (What::Health { args } | What::Status { args } | What::Hashkv { args, .. }) = what;
+        super::note_ignored(args, "name endpoints with --endpoints");
         let options = globals.resolve()?;
         options.style.check(Subject::Endpoints)?;
         let endpoints = if self.cluster {
@@ -68,9 +72,9 @@ impl Endpoint {
             options.endpoints.clone()
         };
         match what {
-            What::Health => health(&options, endpoints).await,
-            What::Status => status(&options, &endpoints).await,
-            What::Hashkv { rev } => hash(&options, &endpoints, *rev).await,
+            What::Health { .. } => health(&options, endpoints).await,
+            What::Status { .. } => status(&options, endpoints).await,
+            What::Hashkv { rev, .. } => hash(&options, endpoints, *rev).await,
         }
     }
 }
@@ -78,10 +82,7 @@ impl Endpoint {
 /// The client URLs of all members.
 async fn cluster_endpoints(options: Options) -> Result<Vec<String>, Failure> {
     let mut session = Session::open(options).await?;
-    let request = MemberListRequest { linearizable: true };
-    let list =
-        session.call(Call::Read, |to| async move { to.cluster().member_list(request).await });
-    let members = list.await?.members;
+    let members = member::members(&mut session, true).await?.members;
     let endpoints: Vec<String> =
         members.into_iter().flat_map(|member| member.client_ur_ls).collect();
     if endpoints.is_empty() {
@@ -91,16 +92,26 @@ async fn cluster_endpoints(options: Options) -> Result<Vec<String>, Failure> {
     Ok(endpoints)
 }
 
-/// Asks all endpoints at once, so that one that hangs does not hide the others for long.
-async fn health(options: &Options, endpoints: Vec<String>) -> Result<(), Failure> {
-    let mut checks = JoinSet::new();
+/// Asks all endpoints at once, so that one that hangs does not hold up the others; answers in the order
+/// of the endpoints.
+async fn ask_all<T, F, Fut>(options: &Options, endpoints: Vec<String>, ask: F) -> Vec<T>
+where
+    T: Send + 'static,
+    F: Fn(Options, String) -> Fut,
+    Fut: Future<Output = T> + Send + 'static,
+{
+    let mut calls = JoinSet::new();
     for (index, endpoint) in endpoints.into_iter().enumerate() {
-        let options = options.at(&endpoint);
-        checks.spawn(async move { (index, health_of(options, endpoint).await) });
+        let call = ask(options.at(&endpoint), endpoint);
+        calls.spawn(async move { (index, call.await) });
     }
-    let mut list = checks.join_all().await;
+    let mut list = calls.join_all().await;
     list.sort_by_key(|(index, _)| *index);
-    let list: Vec<Health> = list.into_iter().map(|(_, health)| health).collect();
+    list.into_iter().map(|(_, answer)| answer).collect()
+}
+
+async fn health(options: &Options, endpoints: Vec<String>) -> Result<(), Failure> {
+    let list = ask_all(options, endpoints, health_of).await;
     print::answer(options.style, &Answer::Health(&list))?;
     if options.style.format == Format::Simple {
         for health in list.iter().filter(|health| !health.healthy) {
@@ -172,62 +183,67 @@ fn alarm_text(alarms: &[AlarmMember]) -> String {
     "Active Alarm(s): ".to_owned() + &names.collect::<String>()
 }
 
-async fn status(options: &Options, endpoints: &[String]) -> Result<(), Failure> {
-    let mut list = Vec::new();
-    let mut failed = false;
-    for endpoint in endpoints {
-        match status_of(options, endpoint).await {
-            Ok(status) => list.push(status),
-            Err(failure) => {
-                failed = true;
-                print::note(&format!(
-                    "Failed to get the status of endpoint {endpoint} ({})",
-                    failure.text()
-                ));
-            }
-        }
-    }
+async fn status(options: &Options, endpoints: Vec<String>) -> Result<(), Failure> {
+    let answers = ask_all(options, endpoints, status_of).await;
+    let (list, failed) = told_apart("status", answers);
     print::answer(options.style, &Answer::Status(&list))?;
     if failed { Err(Failure::told(Exit::Error)) } else { Ok(()) }
 }
 
-async fn status_of(options: &Options, endpoint: &str) -> Result<EndpointStatus, Failure> {
-    let mut session = Session::open(options.at(endpoint)).await?;
-    let request = StatusRequest {};
-    let status =
-        session.call(Call::Read, |to| async move { to.maintenance().status(request).await });
-    let status = status.await?;
-    let header = status.header.ok_or_else(|| Failure::not_etcd(endpoint))?;
-    Ok(EndpointStatus { endpoint: endpoint.to_owned(), header, status })
+async fn status_of(options: Options, endpoint: String) -> Asked<EndpointStatus> {
+    let asked = async {
+        let mut session = Session::open(options).await?;
+        let request = StatusRequest {};
+        let status =
+            session.call(Call::Read, |to| async move { to.maintenance().status(request).await });
+        let status = status.await?;
+        let header = status.header.ok_or_else(|| Failure::not_etcd(&endpoint))?;
+        Ok((header, status))
+    };
+    match asked.await {
+        Ok((header, status)) => Ok(EndpointStatus { endpoint, header, status }),
+        Err(failure) => Err((endpoint, failure)),
+    }
 }
 
-async fn hash(options: &Options, endpoints: &[String], revision: i64) -> Result<(), Failure> {
-    let mut list = Vec::new();
-    let mut failed = false;
-    for endpoint in endpoints {
-        match hash_of(options, endpoint, revision).await {
-            Ok(hash) => list.push(hash),
-            Err(failure) => {
-                failed = true;
-                let why = failure.text();
-                print::note(&format!("Failed to get the hash of endpoint {endpoint} ({why})"));
-            }
-        }
-    }
+async fn hash(options: &Options, endpoints: Vec<String>, revision: i64) -> Result<(), Failure> {
+    let ask = |options, endpoint| hash_of(options, endpoint, revision);
+    let (list, failed) = told_apart("hash", ask_all(options, endpoints, ask).await);
     print::answer(options.style, &Answer::HashKv(&list))?;
     if failed { Err(Failure::told(Exit::Error)) } else { Ok(()) }
 }
 
-async fn hash_of(
-    options: &Options,
-    endpoint: &str,
-    revision: i64,
-) -> Result<EndpointHash, Failure> {
-    let mut session = Session::open(options.at(endpoint)).await?;
-    let request = HashKvRequest { revision };
-    let hash =
-        session.call(Call::Read, |to| async move { to.maintenance().hash_kv(request).await });
-    let hash = hash.await?;
-    let header = hash.header.ok_or_else(|| Failure::not_etcd(endpoint))?;
-    Ok(EndpointHash { endpoint: endpoint.to_owned(), header, hash })
+async fn hash_of(options: Options, endpoint: String, revision: i64) -> Asked<EndpointHash> {
+    let asked = async {
+        let mut session = Session::open(options).await?;
+        let request = HashKvRequest { revision };
+        let hash =
+            session.call(Call::Read, |to| async move { to.maintenance().hash_kv(request).await });
+        let hash = hash.await?;
+        let header = hash.header.ok_or_else(|| Failure::not_etcd(&endpoint))?;
+        Ok((header, hash))
+    };
+    match asked.await {
+        Ok((header, hash)) => Ok(EndpointHash { endpoint, header, hash }),
+        Err(failure) => Err((endpoint, failure)),
+    }
+}
+
+/// An endpoint's answer, or the endpoint and why there is none.
+type Asked<T> = Result<T, (String, Failure)>;
+
+/// The answers; what is missing is told.
+fn told_apart<T>(what: &str, asked: Vec<Asked<T>>) -> (Vec<T>, bool) {
+    let (mut list, mut failed) = (Vec::new(), false);
+    for answer in asked {
+        match answer {
+            Ok(answer) => list.push(answer),
+            Err((endpoint, failure)) => {
+                failed = true;
+                let why = failure.text();
+                print::note(&format!("Failed to get the {what} of endpoint {endpoint} ({why})"));
+            }
+        }
+    }
+    (list, failed)
 }

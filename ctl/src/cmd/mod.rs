@@ -9,15 +9,18 @@ pub(crate) mod completion;
 pub(crate) mod del;
 pub(crate) mod endpoint;
 pub(crate) mod get;
+pub(crate) mod member;
+pub(crate) mod move_leader;
 pub(crate) mod put;
 pub(crate) mod txn;
 pub(crate) mod version;
 pub(crate) mod watch;
 
-use clap::Subcommand;
+use clap::{CommandFactory, Subcommand};
 
 use crate::failure::Failure;
 use crate::options::GlobalArgs;
+use crate::print;
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
@@ -35,6 +38,10 @@ pub(crate) enum Command {
     Compaction(compaction::Compaction),
     /// Endpoint related commands: health, status, hashkv
     Endpoint(endpoint::Endpoint),
+    /// Membership related commands: list, add, remove, update, promote
+    Member(member::Member),
+    /// Transfers leadership to another member of the cluster
+    MoveLeader(move_leader::MoveLeader),
     /// Prints the version of kvctl
     Version,
     /// Generates a completion script for a shell
@@ -51,9 +58,26 @@ impl Command {
             Self::Watch(command) => command.run(globals).await,
             Self::Compaction(command) => command.run(globals).await,
             Self::Endpoint(command) => command.run(globals).await,
+            Self::Member(command) => command.run(globals).await,
+            Self::MoveLeader(command) => command.run(globals).await,
             Self::Version => version::run(),
             Self::Completion(command) => command.run(),
         }
+    }
+}
+
+/// What a command that only has subcommands prints without one.
+fn help(command: &str) -> Result<(), Failure> {
+    let mut all = crate::Cli::command();
+    all.build();
+    let help = all.find_subcommand_mut(command).map(clap::Command::render_help);
+    print::data(help.unwrap_or_default().to_string().as_bytes())
+}
+
+/// etcdctl ignores arguments of commands that take none, and so must kvctl; but it says so.
+fn note_ignored(args: &[String], advice: &str) {
+    if !args.is_empty() {
+        print::note(&format!("kvctl: warning: ignored: {}; {advice}", args.join(" ")));
     }
 }
 

@@ -5,12 +5,12 @@ use std::fmt::Display;
 use proto::EncodedKeyValue;
 use proto::etcdserverpb::response_op::Response;
 use proto::etcdserverpb::{
-    DeleteRangeResponse, PutResponse, RangeResponse, ResponseHeader, TxnResponse,
+    DeleteRangeResponse, Member, PutResponse, RangeResponse, ResponseHeader, TxnResponse,
 };
 use proto::mvccpb::event::EventType;
 
 use crate::failure::{Failure, header};
-use crate::format::{Answer, EndpointStatus, Watched, parse};
+use crate::format::{Answer, EndpointStatus, Format, Style, Subject, Watched, parse};
 use crate::go;
 
 pub(super) fn render(hex: bool, answer: &Answer<'_>) -> Result<Vec<u8>, Failure> {
@@ -39,6 +39,14 @@ pub(super) fn render(hex: bool, answer: &Answer<'_>) -> Result<Vec<u8>, Failure>
                 out.field("HashRevision", hash.hash.hash_revision);
                 out.text.push('\n');
             }
+        }
+        Answer::Members(list) => {
+            out.header(header(list.header.as_ref())?);
+            list.members.iter().for_each(|member| out.member(member));
+        }
+        Answer::MemberAdded(_) | Answer::MemberChanged(_) | Answer::LeaderMoved(_) => {
+            let style = Style { format: Format::Fields, hex, value_only: false };
+            return style.check(Subject::Change).map(|()| Vec::new());
         }
     }
     Ok(out.text.into_bytes())
@@ -135,6 +143,15 @@ impl Fields {
             event.kv.iter().try_for_each(|kv| self.kv("", kv))?;
         }
         Ok(())
+    }
+
+    fn member(&mut self, member: &Member) {
+        self.id("ID", member.id);
+        self.quoted("Name", member.name.as_bytes());
+        member.peer_ur_ls.iter().for_each(|url| self.quoted("PeerURL", url.as_bytes()));
+        member.client_ur_ls.iter().for_each(|url| self.quoted("ClientURL", url.as_bytes()));
+        self.field("IsLearner", member.is_learner);
+        self.text.push('\n');
     }
 
     fn status(&mut self, of: &EndpointStatus) {

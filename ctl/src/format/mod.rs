@@ -4,9 +4,10 @@
 //! hold single answers; that whole sessions are byte-equal to etcdctl is checked by the `ctl` scripts
 //! in `tests/`.
 //!
-//! Not every format can show every answer: `table` shows endpoints only, `protobuf` everything but
-//! endpoints. etcdctl notices after the call, [`Style::check`] before it, so that a `put -w table`
-//! that fails has not put anything. Exit codes are the same.
+//! Not every format can show every answer: `table` shows endpoints and the list of members,
+//! `protobuf` everything but endpoints, `fields` no change of the cluster. etcdctl notices after the
+//! call, [`Style::check`] before it, so that a `put -w table` that fails has not put anything. Exit
+//! codes are the same.
 
 mod fields;
 mod json;
@@ -18,8 +19,8 @@ use std::time::Duration;
 
 use proto::KeyValue;
 use proto::etcdserverpb::{
-    DeleteRangeResponse, HashKvResponse, PutResponse, RangeResponse, ResponseHeader,
-    StatusResponse, TxnResponse,
+    DeleteRangeResponse, HashKvResponse, Member, MemberAddResponse, MemberListResponse,
+    MoveLeaderResponse, PutResponse, RangeResponse, ResponseHeader, StatusResponse, TxnResponse,
 };
 use proto::mvccpb::Event;
 
@@ -64,6 +65,10 @@ pub(crate) enum Answer<'a> {
     Health(&'a [Health]),
     Status(&'a [EndpointStatus]),
     HashKv(&'a [EndpointHash]),
+    Members(&'a MemberListResponse),
+    MemberAdded(&'a MemberAdded),
+    MemberChanged(&'a MemberChanged),
+    LeaderMoved(&'a LeaderMoved),
 }
 
 /// What a watcher hears at once. `events` is `None` only if the watch was refused.
@@ -98,11 +103,38 @@ pub(crate) struct EndpointHash {
     pub(crate) hash: HashKvResponse,
 }
 
+/// A new member, with what was said of it that the server does not know.
+#[derive(Debug)]
+pub(crate) struct MemberAdded {
+    pub(crate) name: String,
+    pub(crate) peer_urls: String,
+    pub(crate) response: MemberAddResponse,
+}
+
+/// A member that is no longer what it was. The answers to all changes are alike: header and members.
+#[derive(Debug)]
+pub(crate) struct MemberChanged {
+    pub(crate) id: u64,
+    /// What happened to it, up to the name of the cluster: "removed from".
+    pub(crate) what: &'static str,
+    pub(crate) members: MemberListResponse,
+}
+
+#[derive(Debug)]
+pub(crate) struct LeaderMoved {
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    pub(crate) response: MoveLeaderResponse,
+}
+
 /// Which formats can show an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Subject {
     Keys,
     Endpoints,
+    Members,
+    /// Something that happened to the cluster.
+    Change,
 }
 
 /// How to print.
@@ -118,6 +150,8 @@ impl Style {
     pub(crate) fn check(self, subject: Subject) -> Result<(), Failure> {
         let (name, instead) = match (self.format, subject) {
             (Format::Table, Subject::Keys) => ("table", "simple, fields, json or protobuf"),
+            (Format::Table, Subject::Change) => ("table", "simple, json or protobuf"),
+            (Format::Fields, Subject::Change) => ("fields", "simple, json or protobuf"),
             (Format::Protobuf, Subject::Endpoints) => ("protobuf", "simple, fields, json or table"),
             _ => return Ok(()),
         };
@@ -132,7 +166,7 @@ impl Style {
         match self.format {
             Format::Simple => simple::render(self, answer),
             Format::Fields => fields::render(self.hex, answer),
-            Format::Json => json::render(answer),
+            Format::Json => json::render(self.hex, answer),
             Format::Protobuf => protobuf::render(answer),
             Format::Table => table::render(answer),
         }
@@ -172,6 +206,18 @@ fn status_cells(of: &EndpointStatus) -> Vec<String> {
         status.errors.join(", "),
         downgrade.target_version,
         downgrade.enabled.to_string(),
+    ]
+}
+
+/// A member is started once it has told its name.
+fn member_cells(of: &Member) -> Vec<String> {
+    vec![
+        format!("{:x}", of.id),
+        if of.name.is_empty() { "unstarted" } else { "started" }.to_owned(),
+        of.name.clone(),
+        of.peer_ur_ls.join(","),
+        of.client_ur_ls.join(","),
+        of.is_learner.to_string(),
     ]
 }
 

@@ -13,6 +13,11 @@ pub(super) fn render(answer: &Answer<'_>) -> Result<Vec<u8>, Failure> {
         Answer::Delete(response) => Ok(response.encode_to_vec()),
         Answer::Txn(response) => Ok(response.encode_to_vec()),
         Answer::Watch(watched) => Ok(watch_response(watched).encode_to_vec()),
+        Answer::Members(list) => Ok(list.encode_to_vec()),
+        Answer::MemberAdded(added) => Ok(added.response.encode_to_vec()),
+        // All such answers have the list's two fields.
+        Answer::MemberChanged(changed) => Ok(changed.members.encode_to_vec()),
+        Answer::LeaderMoved(moved) => Ok(moved.response.encode_to_vec()),
         Answer::Health(_) | Answer::Status(_) | Answer::HashKv(_) => {
             let style = Style { format: Format::Protobuf, hex: false, value_only: false };
             style.check(Subject::Endpoints).map(|()| Vec::new())

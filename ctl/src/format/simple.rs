@@ -1,4 +1,4 @@
-//! `simple`: keys and values as they are, one a line; endpoints as comma-separated cells.
+//! `simple`: keys and values as they are, one a line; endpoints and members as comma-separated cells.
 
 use std::fmt::Write;
 
@@ -7,8 +7,11 @@ use proto::etcdserverpb::response_op::Response;
 use proto::etcdserverpb::{DeleteRangeResponse, PutResponse, RangeResponse, TxnResponse};
 use proto::mvccpb::event::EventType;
 
-use crate::failure::Failure;
-use crate::format::{Answer, Style, Watched, hash_cells, parse, status_cells};
+use crate::failure::{Failure, header};
+use crate::format::{
+    Answer, MemberAdded, MemberChanged, Style, Watched, hash_cells, member_cells, parse,
+    status_cells,
+};
 use crate::go;
 
 pub(super) fn render(style: Style, answer: &Answer<'_>) -> Result<Vec<u8>, Failure> {
@@ -28,6 +31,14 @@ pub(super) fn render(style: Style, answer: &Answer<'_>) -> Result<Vec<u8>, Failu
         }
         Answer::Status(list) => list.iter().for_each(|s| out.line(&status_cells(s).join(", "))),
         Answer::HashKv(list) => list.iter().for_each(|h| out.line(&hash_cells(h).join(", "))),
+        Answer::Members(list) => {
+            list.members.iter().for_each(|m| out.line(&member_cells(m).join(", ")));
+        }
+        Answer::MemberAdded(added) => out.member_added(added)?,
+        Answer::MemberChanged(changed) => out.member_changed(changed)?,
+        Answer::LeaderMoved(moved) => {
+            out.line(&format!("Leadership transferred from {:x} to {:x}", moved.from, moved.to));
+        }
     }
     Ok(out.bytes)
 }
@@ -101,6 +112,35 @@ impl Simple {
             });
             event.prev_kv.iter().chain(&event.kv).try_for_each(|kv| self.kv(kv))?;
         }
+        Ok(())
+    }
+
+    /// The new id, and the options that the new member is to be started with.
+    fn member_added(&mut self, added: &MemberAdded) -> Result<(), Failure> {
+        let cluster = header(added.response.header.as_ref())?.cluster_id;
+        let member = added.response.member.clone().unwrap_or_default();
+        let role = if member.is_learner { " as learner" } else { "" };
+        self.line(&format!("Member {:>16x} added{role} to cluster {cluster:>16x}", member.id));
+        self.line("");
+        let urls = added.response.members.iter().flat_map(|of| {
+            let name = if of.id == member.id { &added.name } else { &of.name };
+            of.peer_ur_ls.iter().map(move |url| format!("{name}={url}"))
+        });
+        let cluster = urls.collect::<Vec<_>>().join(",");
+        let mut variable = |name, value: &str| {
+            self.line(&format!("ETCD_{name}={}", go::quote(value.as_bytes())));
+        };
+        variable("NAME", &added.name);
+        variable("INITIAL_CLUSTER", &cluster);
+        variable("INITIAL_ADVERTISE_PEER_URLS", &added.peer_urls);
+        variable("INITIAL_CLUSTER_STATE", "existing");
+        Ok(())
+    }
+
+    fn member_changed(&mut self, changed: &MemberChanged) -> Result<(), Failure> {
+        let cluster = header(changed.members.header.as_ref())?.cluster_id;
+        let (id, what) = (changed.id, changed.what);
+        self.line(&format!("Member {id:>16x} {what} cluster {cluster:>16x}"));
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! `table`: ASCII borders, centred capital headers, cells to the right, wrapped at 30 columns.
 
 use crate::failure::Failure;
-use crate::format::{Answer, Format, Style, Subject, hash_cells, status_cells};
+use crate::format::{Answer, Format, Style, Subject, hash_cells, member_cells, status_cells};
 use crate::go;
 
 const WRAP_WIDTH: usize = 30;
@@ -24,6 +24,7 @@ pub(super) fn render(answer: &Answer<'_>) -> Result<Vec<u8>, Failure> {
         Answer::HashKv(list) => {
             (&["ENDPOINT", "HASH", "HASH REVISION"], list.iter().map(hash_cells).collect())
         }
+        Answer::Members(list) => (&MEMBER_HEADER, list.members.iter().map(member_cells).collect()),
         _ => {
             let style = Style { format: Format::Table, hex: false, value_only: false };
             return style.check(Subject::Keys).map(|()| Vec::new());
@@ -31,6 +32,9 @@ pub(super) fn render(answer: &Answer<'_>) -> Result<Vec<u8>, Failure> {
     };
     Ok(draw(header, &rows).into_bytes())
 }
+
+const MEMBER_HEADER: [&str; 6] =
+    ["ID", "STATUS", "NAME", "PEER ADDRS", "CLIENT ADDRS", "IS LEARNER"];
 
 const STATUS_HEADER: [&str; 16] = [
     "ENDPOINT",

@@ -1,5 +1,7 @@
 //! Answers in all formats, checked against what etcdctl 3.6.16 printed for them.
 
+mod members;
+
 use proto::EncodedKeyValue;
 use proto::etcdserverpb::DowngradeInfo;
 use proto::mvccpb::event::EventType;
@@ -162,9 +164,12 @@ fn json_escapes_what_html_would_read() {
 #[test]
 fn formats_that_cannot_show_an_answer_refuse_it() {
     let style = |format| Style { format, hex: false, value_only: false };
-    for (format, subject) in
-        [(Format::Table, Subject::Keys), (Format::Protobuf, Subject::Endpoints)]
-    {
+    for (format, subject) in [
+        (Format::Table, Subject::Keys),
+        (Format::Protobuf, Subject::Endpoints),
+        (Format::Table, Subject::Change),
+        (Format::Fields, Subject::Change),
+    ] {
         assert_eq!(style(format).check(subject).unwrap_err().exit, Exit::BadFeature);
     }
     assert!(style(Format::Table).check(Subject::Endpoints).is_ok());

@@ -10,6 +10,6 @@ mod quote;
 mod size;
 
 pub(crate) use duration::{format_duration, parse_duration};
-pub(crate) use number::{parse_bool, parse_int};
+pub(crate) use number::{parse_bool, parse_int, parse_uint};
 pub(crate) use quote::{quote, scan_quoted};
 pub(crate) use size::humanize_bytes;

@@ -1,4 +1,4 @@
-//! `strconv.ParseInt` and `strconv.ParseBool`, with the words of their errors.
+//! `strconv.ParseInt`, `strconv.ParseUint` and `strconv.ParseBool`, with the words of their errors.
 
 use crate::go::quote;
 
@@ -17,6 +17,15 @@ pub(crate) fn parse_int(text: &str, radix: u32) -> Result<i64, String> {
     }
     let sign = if negative { "-" } else { "" };
     i64::from_str_radix(&format!("{sign}{digits}"), radix).map_err(|_| wrong("value out of range"))
+}
+
+/// `strconv.ParseUint(text, 16, 64)`: hex digits, and no sign or prefix.
+pub(crate) fn parse_uint(text: &str) -> Result<u64, String> {
+    let wrong = |why| format!("parsing {}: {why}", quote(text.as_bytes()));
+    if text.is_empty() || !text.chars().all(|c| c.is_ascii_hexdigit()) {
+        return Err(wrong("invalid syntax"));
+    }
+    u64::from_str_radix(text, 16).map_err(|_| wrong("value out of range"))
 }
 
 /// The radix that a literal's prefix names, and its digits.
@@ -77,6 +86,11 @@ mod tests {
         for (text, radix) in bad {
             assert!(parse_int(text, radix).unwrap_err().ends_with("invalid syntax"), "{text}");
         }
+        assert_eq!(parse_uint("00fFffffffffffffff"), Ok(u64::MAX));
+        for bad in ["", "0x1", "-1", "+1", "1_0", "x"] {
+            assert!(parse_uint(bad).unwrap_err().ends_with("invalid syntax"), "{bad}");
+        }
+        assert!(parse_uint("112233445566778899").unwrap_err().ends_with("out of range"));
         let large = parse_int("9223372036854775808", 10).unwrap_err();
         assert_eq!(large, r#"parsing "9223372036854775808": value out of range"#);
     }

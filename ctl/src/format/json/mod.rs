@@ -1,7 +1,10 @@
 //! `json`: one line, as Go's `encoding/json` writes the structs of etcd's client.
 //!
 //! That is: proto field names, zero fields left out where Go's tags say so, numbers as numbers, bytes
-//! in base64, `<`, `>`, `&` and the two line separators escaped. The structs mirror Go's.
+//! in base64, `<`, `>`, `&` and the two line separators escaped. The structs mirror Go's: those about
+//! keys are here, those about endpoints and members in `cluster`.
+
+mod cluster;
 
 use std::io::{self, Write};
 
@@ -14,24 +17,24 @@ use serde::{Serialize, Serializer};
 use serde_json::ser::{CompactFormatter, Formatter};
 
 use crate::failure::{Exit, Failure, header};
-use crate::format::{Answer, EndpointHash, EndpointStatus, Watched, parse};
-use crate::go;
+use crate::format::{Answer, Watched, parse};
 
-pub(super) fn render(answer: &Answer<'_>) -> Result<Vec<u8>, Failure> {
+/// `hex` means nothing here but for the list of members.
+pub(super) fn render(hex: bool, answer: &Answer<'_>) -> Result<Vec<u8>, Failure> {
     match answer {
         Answer::Get(response) => encode(&Range::of(response)?),
         Answer::Put(response) => encode(&Put::of(response)?),
         Answer::Delete(response) => encode(&Delete::of(response)?),
         Answer::Txn(response) => encode(&Txn::of(response)?),
         Answer::Watch(watched) => encode(&Watch::of(watched)?),
-        Answer::Health(list) => encode_list(list.iter().map(|health| Health {
-            endpoint: &health.endpoint,
-            health: health.healthy,
-            took: go::format_duration(health.took),
-            error: &health.error,
-        })),
-        Answer::Status(list) => encode_list(list.iter().map(EndpointStatusJson::of)),
-        Answer::HashKv(list) => encode_list(list.iter().map(EndpointHashJson::of)),
+        Answer::Health(list) => encode_list(list.iter().map(cluster::Health::of)),
+        Answer::Status(list) => encode_list(list.iter().map(cluster::EndpointStatus::of)),
+        Answer::HashKv(list) => encode_list(list.iter().map(cluster::EndpointHash::of)),
+        Answer::Members(list) if hex => cluster::members_in_hex(list),
+        Answer::Members(list) => encode(&cluster::Members::of(list)?),
+        Answer::MemberAdded(added) => encode(&cluster::MemberAdded::of(&added.response)?),
+        Answer::MemberChanged(changed) => encode(&cluster::Members::of(&changed.members)?),
+        Answer::LeaderMoved(moved) => encode(&cluster::LeaderMoved::of(&moved.response)),
     }
 }
 
@@ -295,117 +298,5 @@ impl Watch {
             canceled: from.canceled,
             created: false,
         })
-    }
-}
-
-#[derive(Serialize)]
-struct Health<'a> {
-    endpoint: &'a str,
-    health: bool,
-    took: String,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    error: &'a str,
-}
-
-#[derive(Serialize)]
-struct EndpointStatusJson<'a> {
-    #[serde(rename = "Endpoint")]
-    endpoint: &'a str,
-    #[serde(rename = "Status")]
-    status: Status<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Status<'a> {
-    header: Header,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    version: &'a str,
-    #[serde(skip_serializing_if = "empty")]
-    db_size: i64,
-    #[serde(skip_serializing_if = "empty")]
-    leader: u64,
-    #[serde(skip_serializing_if = "empty")]
-    raft_index: u64,
-    #[serde(skip_serializing_if = "empty")]
-    raft_term: u64,
-    #[serde(skip_serializing_if = "empty")]
-    raft_applied_index: u64,
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    errors: &'a [String],
-    #[serde(skip_serializing_if = "empty")]
-    db_size_in_use: i64,
-    #[serde(skip_serializing_if = "empty")]
-    is_learner: bool,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    storage_version: &'a str,
-    #[serde(skip_serializing_if = "empty")]
-    db_size_quota: i64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    downgrade_info: Option<DowngradeInfo<'a>>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct DowngradeInfo<'a> {
-    #[serde(skip_serializing_if = "empty")]
-    enabled: bool,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    target_version: &'a str,
-}
-
-impl<'a> EndpointStatusJson<'a> {
-    fn of(of: &'a EndpointStatus) -> Self {
-        let from = &of.status;
-        let status = Status {
-            header: Header::of(&of.header),
-            version: &from.version,
-            db_size: from.db_size,
-            leader: from.leader,
-            raft_index: from.raft_index,
-            raft_term: from.raft_term,
-            raft_applied_index: from.raft_applied_index,
-            errors: &from.errors,
-            db_size_in_use: from.db_size_in_use,
-            is_learner: from.is_learner,
-            storage_version: &from.storage_version,
-            db_size_quota: from.db_size_quota,
-            downgrade_info: from.downgrade_info.as_ref().map(|info| DowngradeInfo {
-                enabled: info.enabled,
-                target_version: &info.target_version,
-            }),
-        };
-        Self { endpoint: &of.endpoint, status }
-    }
-}
-
-#[derive(Serialize)]
-struct EndpointHashJson<'a> {
-    #[serde(rename = "Endpoint")]
-    endpoint: &'a str,
-    #[serde(rename = "HashKV")]
-    hash: Hash,
-}
-
-#[derive(Serialize)]
-struct Hash {
-    header: Header,
-    #[serde(skip_serializing_if = "empty")]
-    hash: u32,
-    #[serde(skip_serializing_if = "empty")]
-    compact_revision: i64,
-    #[serde(skip_serializing_if = "empty")]
-    hash_revision: i64,
-}
-
-impl<'a> EndpointHashJson<'a> {
-    fn of(of: &'a EndpointHash) -> Self {
-        let hash = Hash {
-            header: Header::of(&of.header),
-            hash: of.hash.hash,
-            compact_revision: of.hash.compact_revision,
-            hash_revision: of.hash.hash_revision,
-        };
-        Self { endpoint: &of.endpoint, hash }
     }
 }
