@@ -128,6 +128,8 @@ pub(crate) struct Login {
     pub(crate) password: String,
 }
 
+/// What `--dial-timeout 0` means, as in etcdctl.
+const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
 const REQUEST_BYTES_MAX: usize = 2 << 20;
 const ANSWER_BYTES_MAX: usize = i32::MAX as usize;
 
@@ -171,7 +173,10 @@ impl GlobalArgs {
                 .collect(),
             style: Style { format, hex, value_only: false },
             debug,
-            dial_timeout: seconds(dial_timeout, 2),
+            dial_timeout: match seconds(dial_timeout, 2) {
+                Duration::ZERO => FOR_EVER,
+                timeout => timeout,
+            },
             command_timeout: seconds(command_timeout, 5),
             keepalive_time: seconds(keepalive_time, 2),
             keepalive_timeout: seconds(keepalive_timeout, 6),

@@ -1,12 +1,15 @@
-//! kvctl prints what etcdctl prints: recorded sessions, live comparison, and (in `own`) what is kvctl's own.
+//! kvctl prints what etcdctl prints: recorded sessions, live comparison (in `cluster` with several members),
+//! and (in `own`) what is kvctl's own.
 //!
 //! `tests/scripts/ctl` has steps whose commands are shell lines with `ctl` for the program. What they
 //! print (after a `|`, or a `:` where no line end follows; protobuf in hex) and their exit code (if not
 //! 0) was recorded from etcdctl 3.6 with etcd: `TARGET=etcd UPDATE_GOLDENFILES=1 cargo test -p kvd-tests ctl`. Replayed,
 //! they run kvctl against the target.
 
+mod cluster;
 mod own;
 
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +21,7 @@ use harness::{
     workspace_binary,
 };
 use prost::Message;
-use proto::etcdserverpb::{ResponseHeader, StatusRequest};
+use proto::etcdserverpb::{MemberListRequest, ResponseHeader, StatusRequest};
 
 /// One test per script, because they run side by side then.
 macro_rules! scripts {
@@ -34,7 +37,7 @@ macro_rules! scripts {
     };
 }
 
-scripts!(keys, formats, txn, watch, compaction, arguments);
+scripts!(keys, formats, txn, watch, compaction, arguments, member);
 
 #[test]
 fn every_script_runs() {
@@ -53,6 +56,8 @@ struct Session {
     node: Node,
     program: PathBuf,
     ids: Ids,
+    /// Members that were added, in that order.
+    added: RefCell<Vec<u64>>,
 }
 
 impl Session {
@@ -67,7 +72,7 @@ impl Session {
             let (cluster, member) = (header.cluster_id, header.member_id);
             anyhow::Ok(Ids { cluster, member, term: header.raft_term })
         })?;
-        Ok(Self { node, program, ids })
+        Ok(Self { node, program, ids, added: RefCell::default() })
     }
 
     fn endpoint(&self) -> String {
@@ -76,23 +81,31 @@ impl Session {
 
     /// Runs a shell line in a directory of its own.
     fn run(&self, line: &str) -> Result<Output> {
-        let dir = tempfile::tempdir()?;
-        let mut shell = Command::new("sh");
-        shell.arg("-c").arg(format!("ctl() {{ \"$CTL\" \"$@\"; }}\n{line}"));
-        for (name, _) in std::env::vars_os() {
-            let text = name.to_string_lossy();
-            if text.starts_with("ETCDCTL_") || text.starts_with("KVCTL_") {
-                shell.env_remove(&name);
+        run(&self.program, &self.endpoint(), line)
+    }
+
+    /// Takes note of members that are new.
+    fn meet_members(&self) -> Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let list = runtime.block_on(async {
+            let mut client = Client::connect(&self.node.endpoint()).await?;
+            anyhow::Ok(client.cluster.member_list(MemberListRequest::default()).await?)
+        })?;
+        let mut added = self.added.borrow_mut();
+        for member in list.into_inner().members {
+            if member.id != self.ids.member && !added.contains(&member.id) {
+                added.push(member.id);
             }
         }
-        shell.env("CTL", &self.program).env("ENDPOINT", self.endpoint());
-        shell.env("ETCDCTL_ENDPOINTS", self.endpoint()).current_dir(dir.path());
-        shell.stdin(Stdio::null()).output().with_context(|| line.to_owned())
+        Ok(())
     }
 
     /// What a line printed and how it ended, the same on every run.
     fn answer(&self, line: &str) -> Result<Vec<String>> {
         let output = self.run(line)?;
+        if line.contains("member") {
+            self.meet_members()?;
+        }
         let mut answers = Vec::new();
         if line.contains("-w protobuf") && !output.stdout.is_empty() {
             let message = self.without_ids_in_protobuf(&output.stdout)?;
@@ -121,9 +134,18 @@ impl Session {
             |(address, port)| (address.to_owned(), port.to_owned()),
         );
         let endpoint = format!("{address}:{}", "P".repeat(port.len()));
+        let mut line = line.replace(&self.node.peer_url(), "http://PEER");
+        for (place, id) in self.added.borrow().iter().enumerate() {
+            let place = place + 2;
+            line = line
+                .replace(&format!("Member {id:>16x}"), &format!("Member HEX-M{place}"))
+                .replace(&format!("{id:x}"), &format!("HEX-M{place}"))
+                .replace(&id.to_string(), &format!("M{place}"));
+        }
         line.replace(&self.endpoint(), &endpoint)
             .replace(&cluster.to_string(), "C")
             .replace(&member.to_string(), "M")
+            .replace(&format!("cluster {cluster:>16x}"), "cluster HEX-C")
             .replace(&format!("{cluster:x}"), "HEX-C")
             .replace(&format!("{member:x}"), "HEX-M")
             .replace(&format!("\"raft_term\":{term}"), "\"raft_term\":T")
@@ -149,6 +171,22 @@ impl Session {
         out.extend_from_slice(rest);
         Ok(out)
     }
+}
+
+/// Runs a shell line in a directory of its own.
+fn run(program: &Path, endpoints: &str, line: &str) -> Result<Output> {
+    let dir = tempfile::tempdir()?;
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(format!("ctl() {{ \"$CTL\" \"$@\"; }}\n{line}"));
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("ETCDCTL_") || text.starts_with("KVCTL_") {
+            shell.env_remove(&name);
+        }
+    }
+    shell.env("CTL", program).env("ENDPOINT", endpoints);
+    shell.env("ETCDCTL_ENDPOINTS", endpoints).current_dir(dir.path());
+    shell.stdin(Stdio::null()).output().with_context(|| line.to_owned())
 }
 
 /// Text as it is, other bytes as `\xNN`. Lines cannot be told apart otherwise, so no backslash is
