@@ -71,6 +71,6 @@ pub(crate) fn complaint(endpoint: &str) -> String {
     }
 }
 
-fn wait<T>(call: impl Future<Output = Result<T>>) -> Result<T> {
+pub(crate) fn wait<T>(call: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(call)
 }

@@ -16,7 +16,8 @@ Examples:
   kvbench run watch --watchers 100 --rate 500
   kvbench run put --pid $(pidof kvd) --data-dir default.kvd
   kvbench compare --kvd target/release/kvd --etcd target/go/etcd --markdown result.md
-  kvbench compare --kvd target/release/kvd --etcd target/go/etcd --only put-100,range --quick";
+  kvbench compare --kvd target/release/kvd --etcd target/go/etcd --only put-100,range --quick
+  kvbench compare --kvd target/release/kvd --etcd target/go/etcd --members 3";
 
 /// Load for kvd, etcd and anything else that speaks etcd's v3 API
 #[derive(Parser)]
@@ -100,6 +101,9 @@ pub(crate) struct Compare {
     /// etcd's binary
     #[arg(long)]
     pub(crate) etcd: PathBuf,
+    /// Members of each cluster; with more than one, other rows
+    #[arg(long, default_value_t = 1)]
+    pub(crate) members: usize,
     /// Only these rows
     #[arg(long, value_enum, value_delimiter = ',')]
     pub(crate) only: Vec<Row>,

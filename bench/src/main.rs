@@ -48,7 +48,7 @@ fn single(options: &cli::Run) -> Result<()> {
     let scenario = options.scenario();
     let probe = options
         .pid
-        .map(|pid| Probe::new(Process::new(pid), options.data_dir.as_deref()))
+        .map(|pid| Probe::new(vec![Process::new(pid)], options.data_dir.as_deref()))
         .transpose()?;
     let mut load = scenario.prepare(address(&options.endpoint)?)?;
     load.run(options.warm_up)?;

@@ -205,7 +205,7 @@ impl Measured {
         let operations = self.operations.max(1) as f64;
         let cpu = probe.cpu_since(mark)?;
         self.server_cpu_us = Some(cpu.as_secs_f64() * 1e6 / operations);
-        let memory = probe.process.memory()?;
+        let memory = probe.memory()?;
         self.resident_mb = Some(memory.resident as f64 / 1e6);
         self.resident_peak_mb = Some(memory.peak as f64 / 1e6);
         let written = probe.written_since(mark)?;

@@ -16,7 +16,7 @@ use crate::scenario::{Kind, Scenario, address};
 use crate::workload::Order;
 
 /// Delays the return of each sync by 20 ms. `-D` keeps the server our own child.
-const SLOW_DISK: [&str; 10] = [
+pub(super) const SLOW_DISK: [&str; 10] = [
     "strace",
     "-D",
     "-f",
@@ -88,7 +88,8 @@ pub(super) fn run(row: Row, contender: &Contender<'_>, size: &Size) -> Result<Fi
         Row::Watch => watch(&server, size),
         Row::SlowDisk => slow_disk(&server, size),
         Row::Keys => keys(&mut server, size),
-        Row::Idle => {
+        row if row.is_of_cluster() => unreachable!("{row:?} is a row of several members"),
+        _ => {
             std::thread::sleep(size.idle);
             Ok(vec![("rss", resident_mb(&server.node)?)])
         }
@@ -97,7 +98,7 @@ pub(super) fn run(row: Row, contender: &Contender<'_>, size: &Size) -> Result<Fi
     figures.inspect_err(|_| print::progress(&server.node.log_tail()))
 }
 
-fn base(kind: Kind) -> Scenario {
+pub(super) fn base(kind: Kind) -> Scenario {
     Scenario {
         kind,
         clients: 100,
@@ -136,18 +137,22 @@ impl Contender<'_> {
 
 impl Server {
     fn probe(&self) -> Result<Probe> {
-        Probe::new(process(&self.node)?, Some(&self.node.data_dir()))
+        Probe::new(vec![process(&self.node)?], Some(&self.node.data_dir()))
     }
 
     fn address(&self) -> Result<SocketAddr> {
         address(&self.node.endpoint())
     }
 
-    /// Ratios of calls that failed mean nothing.
     fn check(&self, failed: u64) -> Result<()> {
-        ensure!(failed == 0, "{failed} calls failed: {}", admin::complaint(&self.node.endpoint()));
-        Ok(())
+        check(failed, &self.node.endpoint())
     }
+}
+
+/// Ratios of calls that failed mean nothing.
+pub(super) fn check(failed: u64, endpoint: &str) -> Result<()> {
+    ensure!(failed == 0, "{failed} calls failed: {}", admin::complaint(endpoint));
+    Ok(())
 }
 
 fn process(node: &Node) -> Result<Process> {

@@ -13,6 +13,7 @@
 //! - Two short turns are few. Where a verdict is close, run the row again with `--only`.
 
 mod cells;
+mod cluster;
 mod report;
 mod rows;
 mod verdict;
@@ -20,7 +21,7 @@ mod verdict;
 pub(crate) use report::Report;
 pub(crate) use rows::Row;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use harness::Target;
 
@@ -58,19 +59,32 @@ pub(crate) fn run(options: &cli::Compare) -> Result<Report> {
         kvd: server(&kvd)?,
         order: if options.quick { "A B".into() } else { "A B B A".into() },
         quick: options.quick,
+        members: options.members,
         other_cores: 0.0,
         verdicts: Vec::new(),
         failures: Vec::new(),
     };
-    let rows = if options.only.is_empty() { Row::value_variants() } else { &options.only };
+    let of_cluster = options.members > 1;
+    let mut rows = options.only.clone();
+    if rows.is_empty() {
+        let all = Row::value_variants().iter().copied();
+        rows = all.filter(|row| row.is_of_cluster() == of_cluster).collect();
+    }
+    if let Some(row) = rows.iter().find(|row| row.is_of_cluster() != of_cluster) {
+        bail!("{} and --members {} do not go together", row_name(*row), options.members);
+    }
     let size = if options.quick { Size::QUICK } else { Size::FULL };
     let others = Others::watch()?;
     let mut turns = Vec::new();
-    for &row in rows {
+    for &row in &rows {
         for contender in order(row, options.quick).map(|a| if a { &etcd } else { &kvd }) {
             let name = format!("{} {}", row_name(row), contender.target.name());
             print::progress(&name);
-            match cells::run(row, contender, &size) {
+            let figures = match options.members {
+                1 => cells::run(row, contender, &size),
+                members => cluster::run(row, contender, members, &size),
+            };
+            match figures {
                 Ok(figures) => turns.push(Turn { row, target: contender.target, figures }),
                 Err(error) => {
                     print::progress(&format!("{name}: {error:#}"));
@@ -80,7 +94,7 @@ pub(crate) fn run(options: &cli::Compare) -> Result<Report> {
         }
     }
     report.other_cores = others.cores()?;
-    report.verdicts = verdicts(rows, &turns, options.quick);
+    report.verdicts = verdicts(&rows, &turns, options.quick);
     Ok(report)
 }
 

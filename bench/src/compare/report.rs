@@ -25,6 +25,7 @@ pub(crate) struct Report {
     /// The turns of the servers within a row.
     pub(crate) order: String,
     pub(crate) quick: bool,
+    pub(crate) members: usize,
     /// CPU that other processes took meanwhile: the more, the less the figures say.
     pub(crate) other_cores: f64,
     pub(crate) verdicts: Vec<Verdict>,
@@ -57,8 +58,12 @@ impl Report {
             true => ", quick: a first look, with 100k keys where it says 1M",
             false => "",
         };
+        let members = match self.members {
+            1 => String::new(),
+            members => format!(", {members} members each"),
+        };
         format!(
-            "kvd {} against etcd {}, {date} UTC, turns {}{quick}\n\n\
+            "kvd {} against etcd {}{members}, {date} UTC, turns {}{quick}\n\n\
              Machine: {cpu}, {cores} cores shared with the load generator, {memory_mb} MB, \
              Linux {kernel}; device {device}, fdatasync {fdatasync_us:.0} us; other processes used \
              {:.2} cores meanwhile\n\n\

@@ -27,6 +27,40 @@ pub(crate) enum Row {
     Keys,
     /// Memory of an empty server
     Idle,
+    /// Put 256 B to several members, 1 client at the leader
+    #[value(name = "cluster-put-1")]
+    ClusterPut1,
+    /// The same with 100 clients
+    #[value(name = "cluster-put-100")]
+    ClusterPut100,
+    /// The same with 100 clients at a follower
+    #[value(name = "follower-put-100")]
+    FollowerPut100,
+    /// Linearizable read of one key, 100 clients at the leader of several members
+    ClusterRange,
+    /// The same at a follower
+    FollowerRange,
+    /// Every fsync of every member takes 20 ms more: put, 1 client
+    ClusterSlowDisk,
+}
+
+impl Row {
+    /// Whether it takes several members.
+    pub(crate) fn is_of_cluster(self) -> bool {
+        use Row::{
+            ClusterPut1, ClusterPut100, ClusterRange, ClusterSlowDisk, FollowerPut100,
+            FollowerRange,
+        };
+        matches!(
+            self,
+            ClusterPut1
+                | ClusterPut100
+                | FollowerPut100
+                | ClusterRange
+                | FollowerRange
+                | ClusterSlowDisk
+        )
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -138,6 +172,30 @@ pub(crate) const METRICS: &[Metric] = &[
     Metric::less(Row::Keys, "rss-restarted", "RSS after the restart", Megabytes),
     Metric::less(Row::Keys, "snapshot", "snapshot file", Seconds).budget(1.5),
     Metric::less(Row::Idle, "rss", "idle RSS", Megabytes).value(15.0).budget(10.0),
+    Metric::more(Row::ClusterPut1, "rate", "put, 1 client", PerSecond),
+    Metric::less(Row::ClusterPut1, "p50", "p50", Micros).ratio(1.0),
+    Metric::less(Row::ClusterPut1, "p99", "p99", Micros),
+    Metric::less(Row::ClusterPut1, "cpu", "CPU of all per put", Micros),
+    Metric::more(Row::ClusterPut100, "rate", "put, 100 clients", PerSecond).ratio(1.5),
+    Metric::less(Row::ClusterPut100, "p50", "p50", Micros),
+    Metric::less(Row::ClusterPut100, "p99", "p99", Micros).ratio(1.0),
+    Metric::less(Row::ClusterPut100, "cpu", "CPU of all per put", Micros).ratio(0.5),
+    Metric::less(Row::ClusterPut100, "rss", "RSS of all after the run", Megabytes),
+    Metric::more(Row::FollowerPut100, "rate", "at a follower: put, 100 clients", PerSecond)
+        .ratio(1.5),
+    Metric::less(Row::FollowerPut100, "p50", "p50", Micros),
+    Metric::less(Row::FollowerPut100, "p99", "p99", Micros).ratio(1.0),
+    Metric::less(Row::FollowerPut100, "cpu", "CPU of all per put", Micros).ratio(0.5),
+    Metric::more(Row::ClusterRange, "rate", "range of 1 key, 100 clients", PerSecond).ratio(1.5),
+    Metric::less(Row::ClusterRange, "p99", "p99", Micros),
+    Metric::less(Row::ClusterRange, "cpu", "CPU of all per range", Micros),
+    Metric::more(Row::FollowerRange, "rate", "at a follower: range of 1 key", PerSecond).ratio(1.5),
+    Metric::less(Row::FollowerRange, "p99", "p99", Micros),
+    Metric::less(Row::FollowerRange, "cpu", "CPU of all per range", Micros),
+    Metric::more(Row::ClusterSlowDisk, "rate", "fsync + 20 ms: put, 1 client", PerSecond)
+        .ratio(1.2),
+    Metric::less(Row::ClusterSlowDisk, "p50", "p50", Micros),
+    Metric::less(Row::ClusterSlowDisk, "p99", "p99", Micros),
 ];
 
 #[cfg(test)]

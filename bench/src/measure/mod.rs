@@ -12,16 +12,17 @@ mod process;
 
 pub(crate) use disk::{Device, Written};
 pub(crate) use machine::{Machine, Others};
-pub(crate) use process::Process;
+pub(crate) use process::{Memory, Process};
 
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
 
-/// Where the costs of one server show.
+/// Where the costs of a server show, or those of several together.
 pub(crate) struct Probe {
-    pub(crate) process: Process,
+    /// One for each member.
+    processes: Vec<Process>,
     /// None when the directory is on no block device, such as tmpfs.
     pub(crate) device: Option<Device>,
 }
@@ -34,17 +35,31 @@ pub(crate) struct Mark {
 }
 
 impl Probe {
-    pub(crate) fn new(process: Process, data_dir: Option<&Path>) -> Result<Self> {
-        Ok(Self { process, device: data_dir.map(Device::below).transpose()?.flatten() })
+    pub(crate) fn new(processes: Vec<Process>, data_dir: Option<&Path>) -> Result<Self> {
+        Ok(Self { processes, device: data_dir.map(Device::below).transpose()?.flatten() })
     }
 
     pub(crate) fn mark(&self) -> Result<Mark> {
         let device = self.device.as_ref().map(Device::counters).transpose()?.unwrap_or_default();
-        Ok(Mark { cpu: self.process.cpu()?, device })
+        Ok(Mark { cpu: self.cpu()?, device })
     }
 
     pub(crate) fn cpu_since(&self, mark: &Mark) -> Result<Duration> {
-        Ok(self.process.cpu()? - mark.cpu)
+        Ok(self.cpu()? - mark.cpu)
+    }
+
+    fn cpu(&self) -> Result<Duration> {
+        self.processes.iter().map(|process| process.cpu()).sum()
+    }
+
+    pub(crate) fn memory(&self) -> Result<Memory> {
+        let mut sum = Memory::default();
+        for process in &self.processes {
+            let memory = process.memory()?;
+            sum.resident += memory.resident;
+            sum.peak += memory.peak;
+        }
+        Ok(sum)
     }
 
     /// What the device wrote; works when the process is gone.
