@@ -59,6 +59,7 @@ impl Front {
                 id: identity.member_id,
                 name: config.name.clone(),
                 client_urls: config.advertise_client_urls.iter().map(Url::to_string).collect(),
+                log: self.disk.wal.id(),
             };
             let replica = replica.clone();
             tokio::spawn(async move {

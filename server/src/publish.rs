@@ -29,5 +29,6 @@ fn is_known(replica: &Replica, attributes: &MemberAttributes) -> bool {
         member.id == attributes.id
             && member.name == attributes.name
             && member.client_urls == attributes.client_urls
+            && member.log == attributes.log
     })
 }

@@ -244,7 +244,7 @@ impl Member {
         });
         let Identity { cluster_id, member_id } = self.identity;
         let start = raft::Start {
-            me: raft::Me { cluster_id, member_id },
+            me: raft::Me { cluster_id, member_id, log: self.wal.id() },
             founders: self.founders.clone(),
             addresses: BTreeMap::new(),
             heartbeat_interval: config.heartbeat_interval,

@@ -199,3 +199,27 @@ async fn a_member_moves_to_another_address() {
     assert_eq!(moved.peer_ur_ls, [url]);
     lead(&cluster, place).await;
 }
+
+/// Nobody was there to tell it when it started.
+#[tokio::test]
+async fn a_wiped_member_does_not_vote_once_the_others_are_there() {
+    let mut cluster = cluster(3);
+    put(&cluster, 0, "1").await;
+    cluster.wait_in_step().await.unwrap();
+    for place in cluster.places() {
+        cluster.kill(place).unwrap();
+    }
+    cluster.wipe(2).unwrap();
+    cluster.spawn(2).unwrap();
+    let begun = async || cluster.status(2).await;
+    cluster.wait("it serves, as it cannot know", begun).await.unwrap();
+    // Together they would be a quorum.
+    cluster.spawn(0).unwrap();
+    let said = last_words(&mut cluster, 2);
+    assert!(said.contains("the member has already been bootstrapped"), "{said}");
+    assert!(said.contains("kvctl member remove"), "{said}");
+    cluster.start_again(1).unwrap();
+    wait_for(&cluster, 0, "1").await;
+    cluster.replace(2, 0).await.unwrap();
+    wait_for(&cluster, 2, "1").await;
+}

@@ -136,7 +136,7 @@ pub async fn change(
         } else {
             let mut link = links.to(leader, Lane::Request);
             let request = ChangeMembersRequest {
-                identity: Some(link.identity),
+                identity: Some(link.identity()),
                 change: Some(message(&change)),
             };
             match within(limits::REQUEST_TIMEOUT_BASE, link.client.change_members(request)).await {

@@ -89,7 +89,7 @@ pub fn send(
         let mut link = links.to(leader, Lane::Request);
         let (forwarded, again) = (forwarded.clone(), again.clone());
         tokio::spawn(async move {
-            let identity = Some(link.identity);
+            let identity = Some(link.identity());
             let request = ProposeRequest { identity, term, proposals: payloads };
             let refused = match within(timeout, link.client.propose(request)).await {
                 Ok(ProposeResponse { refused }) => refused,

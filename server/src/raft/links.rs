@@ -25,6 +25,8 @@ use crate::replica::Current;
 pub struct Me {
     pub cluster_id: u64,
     pub member_id: u64,
+    /// Which log it votes and acknowledges by.
+    pub log: u64,
 }
 
 /// What a connection is for.
@@ -110,12 +112,10 @@ impl Links {
     pub fn to(&self, id: u64, lane: Lane) -> Link {
         let channel =
             lock(&self.open).entry((id, lane)).or_insert_with(|| self.channel(id)).clone();
-        let Me { cluster_id, member_id } = self.me;
-        let identity = Identity { cluster_id, from: member_id, to: id };
         let client = PeerClient::new(channel)
             .max_decoding_message_size(limits::PEER_MESSAGE_BYTES_MAX)
             .max_encoding_message_size(usize::MAX);
-        Link { identity, client }
+        Link { me: self.me, to: id, book: self.book.clone(), client }
     }
 
     fn channel(&self, id: u64) -> Channel {
@@ -139,9 +139,19 @@ impl Links {
 /// The way to one member.
 #[derive(Clone)]
 pub struct Link {
-    /// To be put into every request.
-    pub identity: Identity,
+    me: Me,
+    pub to: u64,
+    book: Arc<AddressBook>,
     pub client: PeerClient<Channel>,
+}
+
+impl Link {
+    /// To be put into every request.
+    pub fn identity(&self) -> Identity {
+        let Me { cluster_id, member_id, log } = self.me;
+        let to_log = self.book.current.load().log_of(self.to);
+        Identity { cluster_id, from: member_id, to: self.to, from_log: log, to_log }
+    }
 }
 
 /// Why a call to a member has no answer.
@@ -173,6 +183,9 @@ pub fn failed(status: &Status) -> CallError {
     if status.code() == Code::PermissionDenied && status.message() == REMOVED {
         crate::stop::because(REMOVED_REMEDY);
     }
+    if status.code() == Code::PermissionDenied && status.message() == LOST_LOG {
+        crate::stop::because(LOST_LOG_REMEDY);
+    }
     let mut source = std::error::Error::source(status);
     while let Some(error) = source {
         if error.is::<tonic::ConnectError>() {
@@ -197,6 +210,12 @@ pub const REMOVED: &str = "the member has been permanently removed from the clus
 pub const REMOVED_REMEDY: &str = "the member has been permanently removed from the cluster: to \
     use this machine again, empty the data directory, add a member with `kvctl member add` and \
     start with --initial-cluster-state existing";
+
+/// What a member hears that comes under its old id with another log.
+pub const LOST_LOG: &str = "the member has already been bootstrapped with another log";
+pub const LOST_LOG_REMEDY: &str = "the member has already been bootstrapped, and what it voted for and \
+    acknowledged then is gone with its data: remove it with `kvctl member remove`, add it again with \
+    `kvctl member add`, and start it with an empty data directory and --initial-cluster-state existing";
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

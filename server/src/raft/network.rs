@@ -87,7 +87,7 @@ impl RaftNetworkV2<Types> for Peer {
         if self.lane == Lane::Heartbeat {
             return stream_append_sequential(self, input, option);
         }
-        let identity = self.link.identity;
+        let identity = self.link.identity();
         let requests = input.map(move |request| wire::append(identity, &request));
         Box::pin(async move {
             let call = self.link.client.replicate(requests);
@@ -107,7 +107,7 @@ impl RaftNetworkV2<Types> for Peer {
         request: AppendEntriesRequest<Types>,
         _option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        let call = self.link.client.append(wire::append(self.link.identity, &request));
+        let call = self.link.client.append(wire::append(self.link.identity(), &request));
         let answer = within(limits::APPEND_TIMEOUT, call).await.map_err(|e| unanswered(&e))?;
         wire::to_appended(answer).map_err(malformed)
     }
@@ -117,7 +117,7 @@ impl RaftNetworkV2<Types> for Peer {
         request: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        let call = self.vote.client.vote(wire::campaign(self.vote.identity, &request));
+        let call = self.vote.client.vote(wire::campaign(self.vote.identity(), &request));
         let answer = within(option.soft_ttl(), call).await.map_err(|e| unanswered(&e))?;
         wire::to_voted(answer).map_err(malformed)
     }
@@ -127,7 +127,7 @@ impl RaftNetworkV2<Types> for Peer {
         request: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        let call = self.vote.client.pre_vote(wire::campaign(self.vote.identity, &request));
+        let call = self.vote.client.pre_vote(wire::campaign(self.vote.identity(), &request));
         let answer = within(option.soft_ttl(), call).await.map_err(|e| unanswered(&e))?;
         wire::to_voted(answer).map_err(malformed)
     }
@@ -153,7 +153,7 @@ impl RaftNetworkV2<Types> for Peer {
         request: TransferLeaderRequest<Types>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
-        let call = self.vote.client.transfer_leader(wire::transfer(self.vote.identity, &request));
+        let call = self.vote.client.transfer_leader(wire::transfer(self.vote.identity(), &request));
         // The target waits for its log before it answers.
         let timeout = option.hard_ttl().max(limits::TRANSFER_ANSWER_TIMEOUT);
         let answer = within(timeout, call).await.map_err(|e| unanswered(&e))?;

@@ -58,7 +58,7 @@ pub async fn round(raft: &Core, links: &Links, leader: u64, timeout: Duration) -
         };
     }
     let mut link = links.to(leader, Lane::Request);
-    let request = ReadIndexRequest { identity: Some(link.identity) };
+    let request = ReadIndexRequest { identity: Some(link.identity()) };
     match within(timeout, link.client.read_index(request)).await {
         Ok(ReadIndexResponse { index }) => Some(index),
         Err(error) => {

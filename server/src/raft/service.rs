@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::core::{Core, Handle};
 use super::forward;
-use super::links::{Me, REMOVED};
+use super::links::{LOST_LOG, LOST_LOG_REMEDY, Me, REMOVED};
 use super::machine::SnapshotFile;
 use super::types::{self, Types};
 use super::{change, transfer, wire};
@@ -52,7 +52,7 @@ impl PeerService {
     /// not removed.
     fn check(&self, identity: Option<peer::Identity>) -> Result<u64, Status> {
         let identity = identity.ok_or_else(|| malformed("it has no identity"))?;
-        let Me { cluster_id, member_id } = self.me;
+        let Me { cluster_id, member_id, log } = self.me;
         if identity.cluster_id != cluster_id {
             return Err(Status::failed_precondition(format!(
                 "cluster ID mismatch: this is a member of cluster {cluster_id:x}, the request is \
@@ -66,8 +66,16 @@ impl PeerService {
                 identity.to
             )));
         }
-        if self.handle.current.load().is_removed(identity.from) {
+        let store = self.handle.current.load();
+        if store.is_removed(identity.from) {
             return Err(Status::permission_denied(REMOVED));
+        }
+        // Who has lost its log has voted and acknowledged what it does not know any more.
+        if ![0, log].contains(&identity.to_log) {
+            crate::stop::because(LOST_LOG_REMEDY);
+        }
+        if ![0, identity.from_log].contains(&store.log_of(identity.from)) {
+            return Err(Status::permission_denied(LOST_LOG));
         }
         Ok(identity.from)
     }

@@ -31,12 +31,12 @@ pub async fn send(
     let file = File::open(&path).map_err(|error| unreadable(&error))?;
     let bytes = file.metadata().map_err(|error| unreadable(&error))?.len();
     let head = SnapshotHead {
-        identity: Some(link.identity),
+        identity: Some(link.identity()),
         vote: Some(wire::vote(&vote)),
         applied: wire::log_id(snapshot.meta.last_log_id.as_ref()),
         bytes,
     };
-    tracing::info!(to = format!("{:x}", link.identity.to), bytes, "sending a snapshot file");
+    tracing::info!(to = format!("{:x}", link.to), bytes, "sending a snapshot file");
     let (pieces, stream) = mpsc::channel(limits::SNAPSHOT_PIECES_AHEAD);
     let reader = tokio::task::spawn_blocking(move || read(file, head, &pieces));
     let answer = link.client.install_snapshot(ReceiverStream::new(stream)).await;

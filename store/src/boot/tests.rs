@@ -352,7 +352,7 @@ fn members_and_membership_travel_in_snapshots() {
         Membership { configs: vec![VoterSet { ids: vec![7] }], nodes: vec![node(7), node(9)] };
     store.apply(id(1), Input::Membership(&membership)).unwrap();
     let client_urls = vec!["http://m7:2379".into()];
-    let attributes = MemberAttributes { id: 7, name: "seven".into(), client_urls };
+    let attributes = MemberAttributes { id: 7, name: "seven".into(), client_urls, log: 77 };
     let command = Command { op: Some(Op::MemberAttributes(attributes)) };
     store.apply(id(2), Input::Command(&command)).unwrap();
     member.snapshot(&store);

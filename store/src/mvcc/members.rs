@@ -38,11 +38,14 @@ pub(super) fn change(state: &mut State, id: LogId, membership: &internal::Member
     state.membership = Some((id, membership.clone()));
 }
 
-/// A member tells its name and where clients reach it.
+/// A member tells its name, its log, and where clients reach it. One that comes with another log has
+/// lost the first, and is not believed.
 pub(super) fn describe(state: &mut State, attributes: &internal::MemberAttributes) {
-    if let Some(member) = state.members.iter_mut().find(|member| member.id == attributes.id) {
+    let known = state.members.iter_mut().find(|member| member.id == attributes.id);
+    if let Some(member) = known.filter(|member| [0, attributes.log].contains(&member.log)) {
         member.name.clone_from(&attributes.name);
         member.client_urls.clone_from(&attributes.client_urls);
+        member.log = attributes.log;
     }
 }
 
@@ -63,6 +66,12 @@ impl Store {
     /// Whether this member is one that does not vote.
     pub fn is_learner(&self, id: u64) -> bool {
         self.state().members.iter().any(|member| member.id == id && member.is_learner)
+    }
+
+    /// Which log a member votes and acknowledges by; 0 if it is no member or did not say so yet.
+    pub fn log_of(&self, id: u64) -> u64 {
+        let state = self.state();
+        state.members.iter().find(|member| member.id == id).map_or(0, |member| member.log)
     }
 
     /// Whether a member with this id was removed from the cluster.

@@ -24,6 +24,8 @@ pub struct Member {
     pub peer_urls: Vec<String>,
     pub client_urls: Vec<String>,
     pub is_learner: bool,
+    /// Which log it votes and acknowledges by; 0 until it says so.
+    pub log: u64,
 }
 
 /// What the index must add up to once it is built. Unknown for a freshly loaded snapshot.
@@ -148,6 +150,8 @@ struct MemberRow {
     client_urls: Vec<String>,
     #[prost(bool, tag = "5")]
     is_learner: bool,
+    #[prost(uint64, tag = "6")]
+    log: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -186,14 +190,14 @@ fn from_log_id(id: Option<internal::LogId>) -> LogId {
 
 impl From<&Member> for MemberRow {
     fn from(member: &Member) -> Self {
-        let Member { id, name, peer_urls, client_urls, is_learner } = member.clone();
-        Self { id, name, peer_urls, client_urls, is_learner }
+        let Member { id, name, peer_urls, client_urls, is_learner, log } = member.clone();
+        Self { id, name, peer_urls, client_urls, is_learner, log }
     }
 }
 
 impl From<MemberRow> for Member {
     fn from(row: MemberRow) -> Self {
-        let MemberRow { id, name, peer_urls, client_urls, is_learner } = row;
-        Self { id, name, peer_urls, client_urls, is_learner }
+        let MemberRow { id, name, peer_urls, client_urls, is_learner, log } = row;
+        Self { id, name, peer_urls, client_urls, is_learner, log }
     }
 }

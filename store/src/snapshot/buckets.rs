@@ -107,7 +107,7 @@ pub(super) fn decode_membership(bytes: &[u8]) -> Option<(LogId, Membership)> {
     Some((id, Membership::decode(rest).ok()?))
 }
 
-/// A member as etcd writes it.
+/// A member as etcd writes it, and what etcd skips.
 #[derive(Deserialize, Serialize)]
 struct MemberJson {
     id: u64,
@@ -119,6 +119,12 @@ struct MemberJson {
     name: String,
     #[serde(rename = "clientURLs", default, skip_serializing_if = "Vec::is_empty")]
     client_urls: Vec<String>,
+    #[serde(rename = "kvdLog", default, skip_serializing_if = "is_zero")]
+    log: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// The bucket `members`: hexadecimal id, then JSON.
@@ -130,6 +136,7 @@ pub(super) fn encode_members(members: &[Member]) -> BTreeMap<Bytes, Bytes> {
             is_learner: member.is_learner,
             name: member.name.clone(),
             client_urls: member.client_urls.clone(),
+            log: member.log,
         };
         let json = serde_json::to_vec(&json).expect("numbers and text always encode");
         (Bytes::from(format!("{:x}", member.id)), Bytes::from(json))
@@ -141,9 +148,9 @@ pub(super) fn encode_members(members: &[Member]) -> BTreeMap<Bytes, Bytes> {
 pub(super) fn decode_members(table: &BTreeMap<Bytes, Bytes>) -> Option<Vec<Member>> {
     let member = |json: &Bytes| {
         let json: MemberJson = serde_json::from_slice(json).ok()?;
-        let MemberJson { id, peer_urls, is_learner, name, client_urls } = json;
+        let MemberJson { id, peer_urls, is_learner, name, client_urls, log } = json;
         let peer_urls = peer_urls.unwrap_or_default();
-        Some(Member { id, name, peer_urls, client_urls, is_learner })
+        Some(Member { id, name, peer_urls, client_urls, is_learner, log })
     };
     table.values().map(member).collect()
 }

@@ -216,6 +216,11 @@ impl Wal {
         state.flushed >= index
     }
 
+    /// Tells this log from every other that was ever made.
+    pub fn id(&self) -> u64 {
+        self.inner.shared.reserve.salt()
+    }
+
     /// Bytes of records since the log was opened.
     pub fn bytes_written(&self) -> u64 {
         self.lock().record_bytes

@@ -60,6 +60,10 @@ impl Reserve {
         Self { disk, dir, salt, segment_bytes, state: Mutex::new(state), changed: Condvar::new() }
     }
 
+    pub(super) fn salt(&self) -> u64 {
+        self.salt
+    }
+
     pub(super) fn ready(&self) -> bool {
         self.lock().spare.is_some()
     }

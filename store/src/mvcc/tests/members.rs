@@ -42,7 +42,8 @@ fn member(store: &Arc<Store>, id: u64) -> Member {
 fn what_is_known_of_members_that_stay_is_kept() {
     let store = open(&MemoryEngine::new());
     change(&store, &[1], &[1]);
-    let attributes = MemberAttributes { id: 1, name: "one".into(), client_urls: vec![url(7)] };
+    let client_urls = vec![url(7)];
+    let attributes = MemberAttributes { id: 1, name: "one".into(), client_urls, log: 5 };
     order(&store, Op::MemberAttributes(attributes)).unwrap();
     update(&store, 1, &["http://elsewhere:1"]).unwrap();
     change(&store, &[1, 2], &[1]);
@@ -52,12 +53,31 @@ fn what_is_known_of_members_that_stay_is_kept() {
         peer_urls: vec!["http://elsewhere:1".into()],
         client_urls: vec![url(7)],
         is_learner: false,
+        log: 5,
     };
     assert_eq!(member(&store, 1), one);
     let two = Member { id: 2, peer_urls: vec![url(2)], is_learner: true, ..Member::default() };
     assert_eq!(member(&store, 2), two);
     change(&store, &[1, 2], &[1, 2]);
     assert!(!member(&store, 2).is_learner);
+}
+
+#[test]
+fn a_member_is_not_believed_to_have_another_log() {
+    let store = open(&MemoryEngine::new());
+    change(&store, &[1], &[1]);
+    let say = |name: &str, log| {
+        let name = name.to_owned();
+        let attributes = MemberAttributes { id: 1, name, log, ..MemberAttributes::default() };
+        order(&store, Op::MemberAttributes(attributes)).unwrap();
+        (member(&store, 1).name, store.log_of(1))
+    };
+    assert_eq!(say("a", 0), ("a".into(), 0));
+    assert_eq!(say("b", 5), ("b".into(), 5));
+    assert_eq!(say("c", 5), ("c".into(), 5));
+    assert_eq!(say("d", 6), ("c".into(), 5));
+    assert_eq!(say("d", 0), ("c".into(), 5));
+    assert_eq!(store.log_of(2), 0);
 }
 
 #[test]
