@@ -23,6 +23,7 @@ use crate::api::Identity;
 use crate::config::{ClusterState, Config, InitialMember, Url, ids};
 use crate::http_pages::ListedMember;
 use crate::limits;
+use crate::listen::Bound;
 use crate::raft::types::Node;
 
 /// Where a member comes from.
@@ -33,9 +34,15 @@ pub struct Origin {
     pub founders: Option<BTreeMap<u64, Node>>,
 }
 
-/// `known` is what the data directory says, `begun` whether its log holds anything.
-pub fn origin(config: &Config, known: Option<Identity>, begun: bool) -> anyhow::Result<Origin> {
-    let Some(identity) = known else { return first_start(config) };
+/// `known` is what the data directory says, `begun` whether its log holds anything. Peers who come
+/// to `listeners` meanwhile find nobody yet.
+pub fn origin(
+    config: &Config,
+    known: Option<Identity>,
+    begun: bool,
+    listeners: &[Bound],
+) -> anyhow::Result<Origin> {
+    let Some(identity) = known else { return first_start(config, listeners) };
     let described = own(config).map(|own| described(config, own)).ok();
     let same = described.as_ref().is_some_and(|described| described.identity == identity);
     if !same && config.initial_cluster_state == ClusterState::New {
@@ -52,11 +59,11 @@ pub fn origin(config: &Config, known: Option<Identity>, begun: bool) -> anyhow::
     Ok(Origin { identity, founders })
 }
 
-fn first_start(config: &Config) -> anyhow::Result<Origin> {
+fn first_start(config: &Config, listeners: &[Bound]) -> anyhow::Result<Origin> {
     match config.initial_cluster_state {
         ClusterState::New => {
             let founding = founding(config)?;
-            let asked = ask(others(config)?, limits::BOOTSTRAP_TIMEOUT)?;
+            let asked = ask(others(config)?, limits::BOOTSTRAP_TIMEOUT, listeners)?;
             check_unknown(config, founding.identity, &asked)?;
             Ok(founding)
         }
@@ -68,7 +75,7 @@ fn first_start(config: &Config) -> anyhow::Result<Origin> {
                  `kvctl member add` prints them",
                 config.initial_cluster_origin
             );
-            let asked = ask(others, limits::JOIN_TIMEOUT)?;
+            let asked = ask(others, limits::JOIN_TIMEOUT, listeners)?;
             Ok(Origin { identity: join(config, &asked)?, founders: None })
         }
     }

@@ -86,6 +86,14 @@ pub enum Listener {
 }
 
 impl Bound {
+    /// The same socket once more, within a runtime. None for a Unix socket.
+    pub fn share(&self) -> io::Result<Option<TcpListener>> {
+        match self {
+            Bound::Tcp(listener) => TcpListener::from_std(listener.try_clone()?).map(Some),
+            Bound::Unix { .. } => Ok(None),
+        }
+    }
+
     /// Within a runtime.
     pub fn listen(self) -> io::Result<Listener> {
         Ok(match self {

@@ -36,7 +36,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     // Sockets first: a port in use must leave the data directory alone.
     let client_listeners = listen::bind(&config.listen_client_urls, "--listen-client-urls")?;
     let peer_listeners = listen::bind(&config.listen_peer_urls, "--listen-peer-urls")?;
-    let member = Member::open(&config)?;
+    let member = Member::open(&config, &peer_listeners)?;
     member.serve(&config, Listeners { client_listeners, peer_listeners }, started)
 }
 
@@ -83,7 +83,7 @@ struct Member {
 }
 
 impl Member {
-    fn open(config: &Config) -> anyhow::Result<Self> {
+    fn open(config: &Config, peer_listeners: &[Bound]) -> anyhow::Result<Self> {
         let data_dir = DataDir::open(&config.data_dir)?;
         let known = data_dir
             .identity()
@@ -112,7 +112,8 @@ impl Member {
         }
 
         let begun = recovered.last.is_some() || recovered.purged.is_some();
-        let Origin { identity, founders } = bootstrap::origin(config, known, begun)?;
+        let Origin { identity, founders } =
+            bootstrap::origin(config, known, begun, peer_listeners)?;
         data_dir.check_identity(identity.cluster_id, identity.member_id)?;
 
         let places = Places::of(&data_dir);
@@ -252,6 +253,7 @@ impl Member {
             request_timeout: request_timeout(config),
             pre_vote: config.pre_vote,
             strict_reconfig_check: config.strict_reconfig_check,
+            max_learners: config.max_learners,
             log: self.log.clone(),
             machine,
             forwarded,

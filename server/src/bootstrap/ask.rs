@@ -9,11 +9,12 @@ use http::header::HOST;
 use http::{Request, StatusCode};
 use hyper::body::{Body, Incoming};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::config::Url;
 use crate::front::runtime;
 use crate::http_pages::{CLUSTER_ID_HEADER, KVD_HEADER, ListedMember};
+use crate::listen::Bound;
 
 /// A list of members is much shorter; more is not an answer.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
@@ -38,12 +39,20 @@ pub struct Asked {
 }
 
 /// Asks all of them at once, and waits for the slowest, but not longer than this.
-pub fn ask(urls: Vec<Url>, within: Duration) -> anyhow::Result<Asked> {
+///
+/// Founders that start together ask each other. So that none waits for an answer that another one
+/// cannot give before it has its own, whoever comes to `listeners` meanwhile is turned away.
+pub fn ask(urls: Vec<Url>, within: Duration, listeners: &[Bound]) -> anyhow::Result<Asked> {
     let mut asked = Asked::default();
     if urls.is_empty() {
         return Ok(asked);
     }
     runtime()?.block_on(async {
+        for listener in listeners {
+            if let Some(listener) = listener.share()? {
+                tokio::spawn(turn_away(listener));
+            }
+        }
         let questions: Vec<_> = urls
             .into_iter()
             .map(|url| {
@@ -59,8 +68,15 @@ pub fn ask(urls: Vec<Url>, within: Duration) -> anyhow::Result<Asked> {
                 Err(error) => asked.silent.push(format!("{url}: {error}")),
             }
         }
-    });
-    Ok(asked)
+        Ok(asked)
+    })
+}
+
+async fn turn_away(listener: TcpListener) {
+    // One that cannot accept now will be able to when it is used in earnest, or fail then.
+    while let Ok((stream, _)) = listener.accept().await {
+        drop(stream);
+    }
 }
 
 async fn members(from: Url) -> anyhow::Result<Answer> {

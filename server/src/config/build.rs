@@ -50,6 +50,7 @@ pub(super) fn build(mut settings: Settings) -> Result<Config, Error> {
         },
         initial_cluster_token: s.text("initial-cluster-token").into(),
         strict_reconfig_check: flag("strict-reconfig-check")?,
+        max_learners: integer(s, "max-learners")? as usize,
         heartbeat_interval: s.parse("heartbeat-interval", value::milliseconds)?,
         election_timeout: s.parse("election-timeout", value::milliseconds)?,
         initial_election_tick_advance: flag("initial-election-tick-advance")?,

@@ -64,6 +64,7 @@ pub struct Config {
     pub initial_cluster_state: ClusterState,
     pub initial_cluster_token: String,
     pub strict_reconfig_check: bool,
+    pub max_learners: usize,
 
     pub heartbeat_interval: Duration,
     pub election_timeout: Duration,

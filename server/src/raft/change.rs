@@ -211,6 +211,7 @@ fn permit(
     let last = metrics.last_log_index.map_or(0, |index| index + 1);
     let facts = Facts {
         strict: handle.strict_reconfig_check,
+        max_learners: handle.max_learners,
         leader: metrics.id,
         members: &store.members(),
         is_removed: &|id| store.is_removed(id),

@@ -41,6 +41,7 @@ pub struct Start {
     pub request_timeout: Duration,
     pub pre_vote: bool,
     pub strict_reconfig_check: bool,
+    pub max_learners: usize,
     pub log: Log,
     pub machine: Machine,
     pub forwarded: Arc<Forwarded>,
@@ -68,6 +69,7 @@ pub struct Handle {
     pub standing: watch::Receiver<Standing>,
     pub election_timeout: Duration,
     pub strict_reconfig_check: bool,
+    pub max_learners: usize,
     /// One membership change at a time.
     pub changing: Arc<tokio::sync::Mutex<()>>,
 }
@@ -119,6 +121,7 @@ pub async fn start(start: Start, mut stop: watch::Receiver<bool>) -> anyhow::Res
         standing: start.standing.subscribe(),
         election_timeout: start.election_timeout,
         strict_reconfig_check: start.strict_reconfig_check,
+        max_learners: start.max_learners,
         changing: Arc::default(),
     };
     let service = PeerService::new(raft.clone(), handle.clone(), me, start.snapshots);

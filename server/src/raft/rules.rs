@@ -7,13 +7,12 @@ use super::change::{Change, ChangeError};
 
 /// A learner must have this much of the leader's log to be promoted, as in etcd.
 const READY_PERCENT: u64 = 90;
-/// As in etcd, which has no more by default.
-const LEARNERS_MAX: usize = 1;
 
 /// What the leader knows.
 pub struct Facts<'a> {
     /// `--strict-reconfig-check`: no change may cost the quorum.
     pub strict: bool,
+    pub max_learners: usize,
     pub leader: u64,
     pub members: &'a [Member],
     pub is_removed: &'a dyn Fn(u64) -> bool,
@@ -56,7 +55,7 @@ impl Facts<'_> {
             return Err(ChangeError::PeerUrlExists);
         }
         let learners = self.members.len() - voters;
-        if learner && learners >= LEARNERS_MAX {
+        if learner && learners >= self.max_learners {
             return Err(ChangeError::TooManyLearners);
         }
         Ok(())
@@ -138,6 +137,7 @@ mod tests {
         let active = |id: u64| kinds.get(id as usize - 1).is_some_and(|kind| kind.is_lowercase());
         Facts {
             strict,
+            max_learners: 1,
             leader: 1,
             members: &members,
             is_removed: &|id| id == 99,

@@ -105,8 +105,7 @@ pub(super) static LIMITS: &[Opt] = &[
     option("raft-write-timeout", Duration, "5s", "Deadline for writes between members.")
         .accepted("requests between members carry their own deadlines"),
     option("max-learners", Integer(1, i32::MAX as i64), "1", "Learners a cluster may have.")
-        .experimental()
-        .refused("more than one learner"),
+        .experimental(),
     option("enable-grpc-gateway", Bool, "true", "Serve JSON over HTTP.")
         .accepted("the JSON gateway is not built in yet"),
     option("metrics", Choice(&["basic", "extensive"]), "basic", "How much to measure.")
