@@ -56,6 +56,7 @@ impl Housekeeper {
             if self.store().checkpoint_due() {
                 self.checkpoint()?;
             }
+            self.shared.current.end_round();
             self.snapshot(&mut snapshots);
             self.purge();
         }

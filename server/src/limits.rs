@@ -5,14 +5,15 @@ use std::time::Duration;
 /// Bytes of entries read from the log at a time to apply them.
 pub const APPLY_BYTES_MAX: usize = 1 << 20;
 
-/// Bytes of entries in one message to a peer: several fit between two heartbeats on a slow link.
-pub const APPEND_BYTES_MAX: usize = 1 << 20;
+/// Bytes of entries in one message to a peer: several fit between two heartbeats on a slow link, and
+/// the 64 of them that openraft lets wait for a follower's disk fit into its memory.
+pub const APPEND_BYTES_MAX: usize = 512 << 10;
 
 /// Bytes of proposals waiting for the log. More and clients are told to slow down.
 pub const PROPOSAL_BYTES_MAX: usize = 64 << 20;
 
 /// Rows in memory that a slow checkpoint has not moved yet, as a multiple of the configured
-/// bound. More and clients are told to slow down.
+/// bound. More and clients are told to slow down; one more and applying waits.
 pub const RECENT_FACTOR_MAX: usize = 4;
 
 /// What a request may exceed `--max-request-bytes` by before it is not even decoded, as in etcd.

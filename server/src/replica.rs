@@ -143,12 +143,14 @@ impl Reads {
 pub struct Current {
     store: RwLock<Arc<Store>>,
     applied: watch::Sender<u64>,
+    /// Rounds of the housekeeper.
+    rounds: watch::Sender<u64>,
 }
 
 impl Current {
     pub fn new(store: Arc<Store>) -> Self {
         let applied = watch::Sender::new(store.applied().index);
-        Self { store: RwLock::new(store), applied }
+        Self { store: RwLock::new(store), applied, rounds: watch::Sender::new(0) }
     }
 
     pub fn load(&self) -> Arc<Store> {
@@ -157,6 +159,15 @@ impl Current {
 
     pub fn replace(&self, store: Arc<Store>) {
         *self.store.write().unwrap_or_else(PoisonError::into_inner) = store;
+    }
+
+    /// The housekeeper has seen to everything that was due.
+    pub fn end_round(&self) {
+        self.rounds.send_modify(|rounds| *rounds += 1);
+    }
+
+    pub fn rounds(&self) -> watch::Receiver<u64> {
+        self.rounds.subscribe()
     }
 
     pub fn notify_applied(&self) {

@@ -50,6 +50,8 @@ pub struct Machine {
     forwarded: Arc<Forwarded>,
     snapshots: Arc<Snapshots>,
     poke: Poke,
+    /// Rows in memory above which applying waits for a checkpoint.
+    recent_bytes_max: usize,
 }
 
 impl Machine {
@@ -60,8 +62,9 @@ impl Machine {
         forwarded: Arc<Forwarded>,
         snapshots: Arc<Snapshots>,
         poke: Poke,
+        recent_bytes_max: usize,
     ) -> Self {
-        Self { current, publish, outboxes, forwarded, snapshots, poke }
+        Self { current, publish, outboxes, forwarded, snapshots, poke, recent_bytes_max }
     }
 
     fn apply_entry(&self, entry: &Entry) -> Result<store::mvcc::Applied, io::Error> {
@@ -91,17 +94,21 @@ struct Run {
     answers: Vec<(ApplyResponder<Types>, Outcome)>,
     /// To clients of this member whose proposals went over the leader.
     forwarded: Vec<(Waiter, Outcome)>,
+    /// Of the commands.
+    bytes: usize,
 }
 
 impl Run {
     fn is_long(&self) -> bool {
         self.answers.len() + self.forwarded.len() >= RUN_ENTRIES_MAX
             || self.events.len() >= RUN_ENTRIES_MAX
+            || self.bytes >= RUN_BYTES_MAX
     }
 }
 
 /// Entries applied before their watchers and writers hear of it, in a long committed run.
 const RUN_ENTRIES_MAX: usize = 512;
+const RUN_BYTES_MAX: usize = 1 << 20;
 
 impl RaftStateMachine<Types> for Machine {
     type SnapshotData = SnapshotFile;
@@ -125,6 +132,9 @@ impl RaftStateMachine<Types> for Machine {
             let applied = self.apply_entry(&entry)?;
             run.events.extend(applied.events);
             let outcome = Outcome(applied.outcome);
+            if let EntryPayload::Normal(proposal) = &entry.payload {
+                run.bytes += proposal.command_len();
+            }
             match (&entry.payload, responder) {
                 (EntryPayload::Normal(proposal), None) => {
                     let waiter = self.forwarded.take(proposal);
@@ -134,6 +144,7 @@ impl RaftStateMachine<Types> for Machine {
             }
             if run.is_long() {
                 self.hand_out(std::mem::take(&mut run));
+                self.wait_for_room().await;
             }
         }
         self.hand_out(run);
@@ -177,6 +188,20 @@ impl RaftStateMachine<Types> for Machine {
 }
 
 impl Machine {
+    /// A member that catches up applies faster than its disk takes rows. When too many are in memory
+    /// it gives the housekeeper the time for one round; whether that could write them or not, as on
+    /// a full disk, it then goes on.
+    async fn wait_for_room(&self) {
+        let recent_bytes = self.current.load().sizes().recent_bytes;
+        if recent_bytes as usize > self.recent_bytes_max {
+            self.current.notify_applied();
+            let mut rounds = self.current.rounds();
+            self.poke.look();
+            // The housekeeper is gone only when the process stops.
+            let _ = rounds.changed().await;
+        }
+    }
+
     /// Watchers first: whoever sees the answer to a write may expect its event to be on the way.
     fn hand_out(&self, run: Run) {
         if !run.events.is_empty() {

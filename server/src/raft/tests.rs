@@ -134,8 +134,15 @@ fn open() -> Result<(Guard, AnyStart, Machine), io::Error> {
     let current = Arc::new(Current::new(store));
     let (poke, _) = Poke::new();
     let forwarded = Arc::new(Forwarded::new(1));
-    let machine =
-        Machine::new(current, Arc::new(Nobody), outboxes, forwarded, Arc::new(snapshots), poke);
+    let machine = Machine::new(
+        current,
+        Arc::new(Nobody),
+        outboxes,
+        forwarded,
+        Arc::new(snapshots),
+        poke,
+        usize::MAX,
+    );
     Ok((Guard { wal, _data_dir: data_dir, _folder: folder }, log, machine))
 }
 
