@@ -96,6 +96,10 @@ impl Mixed {
                 return Err(error.context(format!("round {round} (again: {again})")));
             }
         }
+        let received = |place: usize| {
+            trial.cluster.node(place).log().matches("receiving a snapshot file").count()
+        };
+        let snapshots: usize = trial.cluster.places().map(received).sum();
         let Total { rounds, summary: s, faults, damages, slowest } = total;
         ensure!(
             s.acknowledged >= rounds * WRITES_PER_ROUND_MIN,
@@ -104,7 +108,8 @@ impl Mixed {
         );
         Ok(format!(
             "{rounds} rounds, {} writes acknowledged, {} unanswered ({} of them happened), {} \
-             reads, {} revisions; faults {faults:?}, files damaged {damages}; first write at most \
+             reads, {} revisions; faults {faults:?}, files damaged {damages}, \
+             {snapshots} snapshots sent; first write at most \
              {slowest:.1?} after all was mended; seed {seed}",
             s.acknowledged, s.unknown, s.unknown_found, s.reads, s.revisions
         ))
@@ -125,12 +130,14 @@ impl Mixed {
                 continue;
             }
             tokio::time::sleep(pause).await;
+            progress(&format!("  {fault:?}"));
             if nemesis.strike(&mut trial.cluster, fault, rng).await? {
                 *total.faults.entry(fault.kind()).or_default() += 1;
                 done.push(format!("{fault:?}"));
             }
         }
         tokio::time::sleep(Duration::from_millis(rng.random_range(500..5000))).await;
+        progress("  mend");
         let damaged = nemesis.mend(&mut trial.cluster, rng).await?;
         total.damages += damaged.len() as u64;
         done.extend(damaged);
