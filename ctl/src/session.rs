@@ -110,6 +110,19 @@ impl Session {
         Ok(())
     }
 
+    /// Connects to another endpoint if there is one that lacks nothing.
+    pub(crate) async fn find_better(&mut self) -> bool {
+        let others = (0..self.options.endpoints.len()).filter(|at| *at != self.dialed.at);
+        let others: Vec<usize> = others.collect();
+        match dial::connect(&self.options, others).await {
+            Ok(dialed) if dialed.trouble.is_none() => {
+                self.dialed = dialed;
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Makes a call, on the next endpoints too if it may be repeated, and takes its answer out.
     pub(crate) async fn call<T, F, Fut>(&mut self, call: Call, make: F) -> Result<T, Failure>
     where

@@ -21,6 +21,8 @@ use crate::session::{Connection, Session};
 /// Names a watcher across reconnects; in order of creation.
 pub(crate) type WatcherId = usize;
 
+/// How a member ends the watches of those who want to know that it has no leader.
+const NO_LEADER: &str = "etcdserver: no leader";
 const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(50);
 const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(2);
 
@@ -168,9 +170,12 @@ impl Watches {
     /// Makes the stream again, or ends all watchers if the server does not want them.
     async fn broken(&mut self, status: &Status) -> Result<Vec<Heard>, Failure> {
         self.stream = None;
+        let endpoint = self.session.endpoint().to_owned();
         let connection = connection_error(status);
+        // etcdctl ends when its member has no leader, even if another endpoint's has.
+        let found = status.message() == NO_LEADER && self.session.find_better().await;
         let passing = matches!(status.code(), Code::Unavailable | Code::Internal)
-            && status.message() != "etcdserver: no leader";
+            && (found || status.message() != NO_LEADER);
         if connection.is_none() && !passing {
             let reason = server_text(status);
             let ids: Vec<WatcherId> = self.watchers.keys().copied().collect();
@@ -180,19 +185,13 @@ impl Watches {
                 .map(|id| self.remove(id, canceled(), reason.clone()))
                 .collect());
         }
-        if !self.established {
-            return Err(Failure::of_call(self.session.endpoint(), status));
+        if !self.established && !found {
+            return Err(Failure::of_call(&endpoint, status));
         }
         let reason = connection.unwrap_or_else(|| status.message().to_owned());
-        let endpoint = self.session.endpoint();
         print::note(&format!("kvctl: lost the watch at {endpoint} ({reason}); connecting again"));
-        let mut pause = RECONNECT_PAUSE_MIN;
-        loop {
-            tokio::time::sleep(pause).await;
-            if self.session.reopen().await.is_ok() {
-                break;
-            }
-            pause = (pause * 2).min(RECONNECT_PAUSE_MAX);
+        if !found {
+            self.reopen().await;
         }
         print::note(&format!("kvctl: watching again at {}", self.session.endpoint()));
         let mut stream = Stream::open(self.session.connection());
@@ -202,6 +201,18 @@ impl Watches {
         }
         self.stream = Some(stream);
         Ok(Vec::new())
+    }
+
+    /// Tries all endpoints until one answers.
+    async fn reopen(&mut self) {
+        let mut pause = RECONNECT_PAUSE_MIN;
+        loop {
+            tokio::time::sleep(pause).await;
+            if self.session.reopen().await.is_ok() {
+                return;
+            }
+            pause = (pause * 2).min(RECONNECT_PAUSE_MAX);
+        }
     }
 }
 

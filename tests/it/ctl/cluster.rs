@@ -1,7 +1,8 @@
 //! kvctl with several members: what etcdctl prints, and endpoints that fail over.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 
 use harness::{
     Cluster, ClusterOptions, Node, NodeOptions, Target, etcd_is_required, free_port, go_binary,
@@ -241,6 +242,33 @@ async fn the_best_endpoint_is_used() {
     members.cluster.heal();
     members.cluster.kill(first).unwrap();
     check(&members, "gone");
+}
+
+/// A watch leaves a member that has lost its leader, and misses nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_goes_on_at_another_member() {
+    let members = Members::start();
+    let leader = members.cluster.leader().await.unwrap();
+    let (first, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    members.done(&members.at(&[first]), "ctl put a 1");
+    let endpoints = members.at(&[first, leader, other]);
+    let mut watch = Command::new(&members.kvctl)
+        .args(["watch", "a", "--rev", "2", "--endpoints", &endpoints])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut events = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let mut next = || -> Vec<String> { events.by_ref().take(3).map(Result::unwrap).collect() };
+    assert_eq!(next(), ["PUT", "a", "1"]);
+    members.cluster.cut_off(first);
+    members.done(&members.at(&[leader]), "ctl put a 2");
+    assert_eq!(next(), ["PUT", "a", "2"]);
+    members.done(&members.at(&[other]), "ctl del a");
+    assert_eq!(next(), ["DELETE", "a", ""]);
+    watch.kill().unwrap();
+    watch.wait().unwrap();
 }
 
 /// When nothing helps, every endpoint is told of.
