@@ -213,8 +213,11 @@ async fn log_in(
     let mut client = AuthClient::new(channel);
     match answer(Some(options.command_timeout), client.authenticate(request)).await {
         Ok(Ok(response)) => Ok(Some(response.into_inner().token)),
-        // A server without users lets everyone in.
-        Ok(Err(status)) if status.message() == "etcdserver: authentication is not enabled" => {
+        // A server without users lets everyone in, and so does one that knows none.
+        Ok(Err(status))
+            if status.message() == "etcdserver: authentication is not enabled"
+                || status.code() == Code::Unimplemented =>
+        {
             Ok(None)
         }
         Ok(Err(status)) => {

@@ -167,6 +167,17 @@ fn the_next_endpoint_is_tried() {
     assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b"OK\n"[..], &b""[..]));
 }
 
+/// Who logs in where nobody needs to is let in, as by etcdctl.
+#[test]
+fn a_server_without_users_lets_everyone_in() {
+    let kvctl = workspace_binary("kvctl").unwrap();
+    let session = Session::start(Target::from_env().unwrap(), kvctl).unwrap();
+    for login in ["--user root:secret", "--user root --password secret"] {
+        let output = session.run(&format!("ctl put a 1 {login}")).unwrap();
+        assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b"OK\n"[..], &b""[..]));
+    }
+}
+
 /// A reader that has seen enough is no error.
 #[test]
 fn a_broken_pipe_is_success() {
