@@ -10,11 +10,11 @@
 //! Bytes of a direction that is cut are held, not lost, and nobody is told: to a member that looks
 //! like the pulled cable it is. Once healed they arrive, late, like what TCP sends again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -43,6 +43,15 @@ struct Shared {
     cuts: watch::Sender<Cuts>,
     /// The members' process ids, by their places.
     processes: Mutex<Vec<Option<u32>>>,
+    /// The newest look at `/proc/net/tcp`. It is long on a busy machine, and those who are turned
+    /// away or cut off dial often: one look serves all who wait for it.
+    sockets: tokio::sync::Mutex<Option<Sockets>>,
+}
+
+struct Sockets {
+    looked: Instant,
+    /// The inode of each, by local and remote port.
+    inodes: HashMap<(u16, u16), u64>,
 }
 
 impl Links {
@@ -53,7 +62,8 @@ impl Links {
             .enable_all()
             .build()?;
         let (cuts, _) = watch::channel(Cuts::new());
-        let shared = Arc::new(Shared { cuts, processes: Mutex::default() });
+        let (processes, sockets) = Default::default();
+        let shared = Arc::new(Shared { cuts, processes, sockets });
         Ok(Self { shared, runtime: Some(runtime) })
     }
 
@@ -145,29 +155,48 @@ async fn pump(
 
 impl Shared {
     async fn who_dialled(&self, dialler: &TcpStream) -> Option<usize> {
-        let (theirs, ours) = (dialler.peer_addr().ok()?.port(), dialler.local_addr().ok()?.port());
+        let ports = (dialler.peer_addr().ok()?.port(), dialler.local_addr().ok()?.port());
+        let socket = format!("socket:[{}]", self.inode(ports).await?);
         for _ in 0..LOOKUPS_MAX {
-            let socket = socket_of(theirs, ours)?;
             let processes = self.processes.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let has = |pid: &Option<u32>| pid.is_some_and(|pid| has_socket(pid, &socket));
-            if let Some(place) = processes.iter().position(has) {
+            let socket = socket.clone();
+            let place = tokio::task::spawn_blocking(move || {
+                let has = |pid: &Option<u32>| pid.is_some_and(|pid| has_socket(pid, &socket));
+                processes.iter().position(has)
+            });
+            if let Some(place) = place.await.ok()? {
                 return Some(place);
             }
             tokio::time::sleep(LOOKUP_EVERY).await;
         }
         None
     }
+
+    /// The inode of an open connection's other end.
+    async fn inode(&self, ports: (u16, u16)) -> Option<u64> {
+        let asked = Instant::now();
+        let mut sockets = self.sockets.lock().await;
+        if sockets.as_ref().is_none_or(|sockets| sockets.looked < asked) {
+            let looked = Instant::now();
+            let inodes = tokio::task::spawn_blocking(inodes).await.ok()?;
+            *sockets = Some(Sockets { looked, inodes });
+        }
+        sockets.as_ref()?.inodes.get(&ports).copied()
+    }
 }
 
-/// The name of the socket that has these ports, as `/proc/<pid>/fd` shows it.
-fn socket_of(local: u16, remote: u16) -> Option<String> {
-    let table = fs::read_to_string("/proc/net/tcp").ok()?;
-    let (local, remote) = (format!(":{local:04X}"), format!(":{remote:04X}"));
-    table.lines().find_map(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let [_, here, there, _, _, _, _, _, _, inode, ..] = fields[..] else { return None };
-        (here.ends_with(&local) && there.ends_with(&remote)).then(|| format!("socket:[{inode}]"))
-    })
+/// The inodes of all connections of this machine, by local and remote port.
+fn inodes() -> HashMap<(u16, u16), u64> {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let port = |address: &str| u16::from_str_radix(address.rsplit(':').next()?, 16).ok();
+    let parse = |line: &str| {
+        let mut fields = line.split_whitespace().skip(1);
+        let (here, there) = (port(fields.next()?)?, port(fields.next()?)?);
+        // A connection that was closed has none.
+        let inode = fields.nth(6)?.parse().ok().filter(|inode| *inode != 0)?;
+        Some(((here, there), inode))
+    };
+    table.lines().filter_map(parse).collect()
 }
 
 fn has_socket(pid: u32, socket: &str) -> bool {
