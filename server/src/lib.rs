@@ -6,13 +6,13 @@
 //!  1 api/kv.rs          put        check the request, build the command
 //!  2 replica.rs         propose    admission; everything ready in this turn of the runtime
 //!                                  travels to the raft thread as one message
-//!  3 raft/core.rs       serve      client_write: openraft merges what is waiting into one append
+//!  3 raft/core.rs       propose    client_write: openraft merges what is waiting into one append
 //!  4 raft/log.rs        append     entries become log records and are queued for kvd-log
 //!  5 store wal/         write      one write and one fdatasync for all that is queued
 //!  6 raft/machine.rs    apply      the committed run, in order
 //!  7 store mvcc/        apply      next revision, index, encoded KeyValue, event
 //!  8 watch/             publish    watchers hear of it, never blocking apply
-//!  9 replica.rs         flush      answers go back, one message per gRPC runtime
+//!  9 replica/answers.rs flush      answers go back, one message per gRPC runtime
 //! 10 api/kv.rs          put        header, response
 //! ```
 //! A linearizable range takes steps 1 and 2 (`read_barrier`), then reads the store where it is.
@@ -33,6 +33,7 @@ mod front;
 mod housekeeper;
 mod http_pages;
 mod listen;
+mod member;
 mod poke;
 mod publish;
 mod raft;

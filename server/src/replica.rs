@@ -5,13 +5,21 @@
 //! gRPC runtime go to the raft thread as one message, all answers of one applied run come back as
 //! one message per runtime, and the waiters are woken there.
 
+mod answers;
+mod current;
+
+pub use answers::{Inbox, Outboxes, Reads, Waiter};
+pub use current::Current;
+
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use proto::internal::{Command, command};
 use store::mvcc::{Response, Store};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use answers::deliver;
 
 use crate::limits;
 use crate::poke::Poke;
@@ -36,153 +44,6 @@ pub enum Unavailable {
 
 /// A proposal that was not refused has the state machine's answer.
 pub type Proposed = Result<Result<Response, store::Refusal>, Unavailable>;
-
-type Answer = Result<Outcome, Unavailable>;
-
-/// Who waits for a proposal: a request on one of the gRPC runtimes.
-pub struct Waiter {
-    outboxes: Arc<Outboxes>,
-    runtime: usize,
-    answer: oneshot::Sender<Answer>,
-}
-
-impl Waiter {
-    /// Queues the state machine's answer until the run is applied.
-    pub fn applied(self, outcome: Outcome) {
-        let Self { outboxes, runtime, answer } = self;
-        lock(&outboxes.boxes[runtime].pending).push((answer, outcome));
-    }
-
-    /// Whether whoever asked has not given up.
-    pub fn is_waiting(&self) -> bool {
-        !self.answer.is_closed()
-    }
-
-    /// Answers at once: the proposal did not get into the log or was thrown out of it.
-    pub fn failed(self, why: Unavailable) {
-        // A receiver that is gone stopped waiting.
-        let _ = self.answer.send(Err(why));
-    }
-}
-
-type Pending = Vec<(oneshot::Sender<Answer>, Outcome)>;
-
-/// What travels to a runtime as one message, because waking its thread costs more than the rest.
-enum Delivery {
-    Answers(Pending),
-    Reads(Vec<oneshot::Sender<Result<(), Unavailable>>>, Result<(), Unavailable>),
-}
-
-struct Outbox {
-    pending: Mutex<Pending>,
-    deliver: mpsc::UnboundedSender<Delivery>,
-}
-
-/// Answers on their way back, one box a gRPC runtime.
-pub struct Outboxes {
-    boxes: Vec<Outbox>,
-}
-
-/// The end of an outbox on its runtime.
-pub struct Inbox {
-    runtime: usize,
-    answers: mpsc::UnboundedReceiver<Delivery>,
-}
-
-impl Outboxes {
-    pub fn new(runtimes: usize) -> (Arc<Self>, Vec<Inbox>) {
-        let (boxes, inboxes) = (0..runtimes)
-            .map(|runtime| {
-                let (deliver, answers) = mpsc::unbounded_channel();
-                let outbox = Outbox { pending: Mutex::default(), deliver };
-                (outbox, Inbox { runtime, answers })
-            })
-            .unzip();
-        (Arc::new(Self { boxes }), inboxes)
-    }
-
-    /// Sends what gathered, one message per runtime.
-    pub fn flush(&self) {
-        for outbox in &self.boxes {
-            let pending = std::mem::take(&mut *lock(&outbox.pending));
-            if !pending.is_empty() {
-                // Its runtime is gone only when the process stops.
-                let _ = outbox.deliver.send(Delivery::Answers(pending));
-            }
-        }
-    }
-}
-
-/// Reads of one turn that wait to be linearizable.
-#[derive(Default)]
-pub struct Reads {
-    runtime: usize,
-    waiting: Vec<oneshot::Sender<Result<(), Unavailable>>>,
-}
-
-impl Reads {
-    pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
-    }
-
-    /// Without those who gave up; None when nobody is left.
-    pub fn still_waiting(mut self) -> Option<Reads> {
-        self.waiting.retain(|waiter| !waiter.is_closed());
-        (!self.waiting.is_empty()).then_some(self)
-    }
-
-    /// Sends them all the same answer.
-    pub fn answer(self, outboxes: &Outboxes, result: Result<(), Unavailable>) {
-        let Self { runtime, waiting } = self;
-        // Its runtime is gone only when the process stops.
-        let _ = outboxes.boxes[runtime].deliver.send(Delivery::Reads(waiting, result));
-    }
-}
-
-/// The store in use. A snapshot installed from a peer replaces it as a whole.
-pub struct Current {
-    store: RwLock<Arc<Store>>,
-    applied: watch::Sender<u64>,
-    /// Rounds of the housekeeper.
-    rounds: watch::Sender<u64>,
-}
-
-impl Current {
-    pub fn new(store: Arc<Store>) -> Self {
-        let applied = watch::Sender::new(store.applied().index);
-        Self { store: RwLock::new(store), applied, rounds: watch::Sender::new(0) }
-    }
-
-    pub fn load(&self) -> Arc<Store> {
-        self.store.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub fn replace(&self, store: Arc<Store>) {
-        *self.store.write().unwrap_or_else(PoisonError::into_inner) = store;
-    }
-
-    /// The housekeeper has seen to everything that was due.
-    pub fn end_round(&self) {
-        self.rounds.send_modify(|rounds| *rounds += 1);
-    }
-
-    pub fn rounds(&self) -> watch::Receiver<u64> {
-        self.rounds.subscribe()
-    }
-
-    pub fn notify_applied(&self) {
-        let index = self.load().applied().index;
-        self.applied.send_if_modified(|applied| std::mem::replace(applied, index) != index);
-    }
-
-    /// Returns once this member has applied `index`; false if it never will.
-    pub async fn wait_applied(&self, index: u64) -> bool {
-        if self.load().applied().index >= index {
-            return true;
-        }
-        self.applied.subscribe().wait_for(|applied| *applied >= index).await.is_ok()
-    }
-}
 
 /// What a gRPC runtime asks of the raft thread in one turn.
 #[derive(Default)]
@@ -455,25 +316,6 @@ async fn send_turns(turn: Arc<Turn>, to_raft: mpsc::UnboundedSender<Requests>) {
         requests.reads.runtime = turn.runtime;
         if to_raft.send(requests).is_err() {
             return;
-        }
-    }
-}
-
-/// Wakes the waiters of this runtime.
-async fn deliver(mut deliveries: mpsc::UnboundedReceiver<Delivery>) {
-    // A receiver that is gone stopped waiting.
-    while let Some(delivery) = deliveries.recv().await {
-        match delivery {
-            Delivery::Answers(answers) => {
-                for (waiter, outcome) in answers {
-                    let _ = waiter.send(Ok(outcome));
-                }
-            }
-            Delivery::Reads(waiting, result) => {
-                for waiter in waiting {
-                    let _ = waiter.send(result);
-                }
-            }
         }
     }
 }

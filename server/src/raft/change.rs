@@ -17,7 +17,7 @@ use proto::internal::MemberNode;
 use proto::peer::{ChangeMembersRequest, NewMember, change_members_request};
 
 use super::core::{Core, Handle};
-use super::links::{Lane, Links, within};
+use super::links::{CallError, Lane, Links, within};
 use super::rules::Facts;
 use super::types::{Membership, Node, Payload, Types};
 use super::{types, wire};
@@ -128,6 +128,8 @@ pub async fn change(
     change: Change,
 ) -> Result<(), AdminError> {
     let mut standing = handle.standing.clone();
+    // An earlier attempt may have been carried out, its answer lost.
+    let mut unsure = false;
     loop {
         let led = standing.wait_for(|standing| standing.leader != 0).await;
         let leader = led.map_err(|_| AdminError::Unavailable(Unavailable::Stopped))?.leader;
@@ -141,10 +143,16 @@ pub async fn change(
             };
             match within(limits::REQUEST_TIMEOUT_BASE, link.client.change_members(request)).await {
                 Ok(answer) => from_code(answer.refusal),
-                Err(_) => Err(AdminError::NotLeader),
+                Err(error) => {
+                    unsure |= !matches!(error, CallError::NotSent(_));
+                    Err(AdminError::NotLeader)
+                }
             }
         };
         match done {
+            Err(AdminError::Refused(why)) if unsure && change.is_done_when_refused(why) => {
+                return Ok(());
+            }
             Err(AdminError::NotLeader) => tokio::time::sleep(handle.election_timeout / 10).await,
             done => return done,
         }
@@ -191,8 +199,18 @@ async fn append(
     }
 }
 
-/// A change that was sent again, because the answer to the first was lost, is done already. Removing
-/// somebody twice is not told apart from a mistake.
+impl Change {
+    /// Whether such a refusal of a second attempt says that the first was carried out.
+    fn is_done_when_refused(&self, why: ChangeError) -> bool {
+        match self {
+            Change::Add { .. } => why == ChangeError::IdExists,
+            Change::Remove { .. } => why == ChangeError::NotFound,
+            Change::Promote { .. } => why == ChangeError::NotLearner,
+        }
+    }
+}
+
+/// An addition that was made before, under an id that no other has.
 fn is_done(stored: &StoredMembershipOf<Types>, change: &Change) -> bool {
     match change {
         Change::Add { id, node, .. } => {

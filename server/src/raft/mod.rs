@@ -6,6 +6,9 @@
 //!                         log.rs      append -------------------------->  write, sync
 //!                         machine.rs  apply, publish, answer  <-- committed --'
 //!  waiters    <--group--  outboxes
+//!
+//!  other members  <-- network.rs, transfer.rs, forward.rs, reads.rs over links.rs
+//!  other members  --> door.rs, service.rs
 //! ```
 //! - openraft decides; the log keeps; the machine applies. Disk and wire bytes are ours
 //!   ([`types`]), so an upgrade of openraft cannot change them.
