@@ -18,6 +18,8 @@
 //! told to flush is in the copy. A server that writes and never flushes is caught, one that relies
 //! on the order of two flushes is not.
 
+mod members;
+
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -41,6 +43,7 @@ const EXAMPLES: &str = "\
 Examples:
   kvjepsen power-cut                                50 rounds, a new seed
   kvjepsen power-cut --rounds 3 --seed 42           the same choices again
+  kvjepsen power-cut --members 3 --rounds 20        all of a cluster at once, or one of them
   kvjepsen power-cut --server-arg=--unsafe-no-fsync  must find losses
 
 Needs root and loop devices.";
@@ -59,6 +62,9 @@ const STOP_WITHIN: Duration = Duration::from_secs(10);
 pub(crate) struct PowerCut {
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
     rounds: u64,
+    /// More than one: a cluster, whose members mostly lose power all at once
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=5))]
+    members: u64,
     /// Makes all random choices the same as in another run [default: random]
     #[arg(long)]
     seed: Option<u64>,
@@ -85,6 +91,9 @@ impl PowerCut {
         image::require()?;
         let seed = self.seed.unwrap_or_else(rand::random);
         progress(&format!("power-cut: seed {seed}"));
+        if self.members > 1 {
+            return members::run(self, usize::try_from(self.members)?, seed);
+        }
         let mut rig = self.set_up(seed)?;
         let mut total = Summary::default();
         for round in 1..=self.rounds {
