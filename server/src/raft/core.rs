@@ -154,8 +154,8 @@ pub async fn start(start: Start, mut stop: watch::Receiver<bool>) -> anyhow::Res
     let mut tick = tokio::time::interval(start.heartbeat_interval);
     loop {
         tokio::select! {
+            // What comes rarely goes first: clients keep this loop busy.
             biased;
-            Some(turn) = requests.recv() => this.serve(turn).await?,
             Some(round) = ended.recv() => this.end_round(round),
             changed = roles.changed() => {
                 changed.context("consensus stopped")?;
@@ -168,6 +168,7 @@ pub async fn start(start: Start, mut stop: watch::Receiver<bool>) -> anyhow::Res
             Ok(()) = purge.changed() => this.purge(*purge.borrow_and_update()).await?,
             Ok(()) = snapshot_requests.changed() => this.raft.trigger().snapshot().await?,
             _ = stop.wait_for(|stop| *stop) => break,
+            Some(turn) = requests.recv() => this.serve(turn).await?,
         }
     }
     this.raft.shutdown().await.context("stopping consensus")?;

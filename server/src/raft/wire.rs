@@ -200,3 +200,101 @@ pub fn to_transferred(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use openraft::EntryPayload;
+    use proto::internal::{Command, MemberAttributes, command::Op};
+
+    use super::super::types::{Membership, Node, Proposal};
+    use super::*;
+
+    fn id(term: u64, index: u64) -> LogIdOf<Types> {
+        types::raft_id(LogId { term, index }).unwrap()
+    }
+
+    fn command(name: &str) -> Command {
+        let attributes = MemberAttributes { name: name.into(), ..Default::default() };
+        Command { op: Some(Op::MemberAttributes(attributes)) }
+    }
+
+    #[test]
+    fn entries_of_every_kind_arrive_as_they_were() {
+        let node =
+            Node { name: "n1".into(), peer_urls: vec!["http://a:1".into()], ..Node::default() };
+        let membership =
+            Membership::new(vec![[7].into()], std::collections::BTreeMap::from([(7, node)]))
+                .unwrap();
+        let forwarded = Proposal::new(&command("b")).forwarded(7, 8);
+        let payloads = [
+            EntryPayload::Blank,
+            EntryPayload::Normal(Proposal::new(&command("a"))),
+            EntryPayload::Normal(Proposal::decode(forwarded).unwrap()),
+            EntryPayload::Membership(membership.clone()),
+        ];
+        let entries = (1..).zip(payloads).map(|(index, payload)| Entry::new(id(2, index), payload));
+        let request = AppendEntriesRequest {
+            vote: openraft::vote::Vote::new_committed(2, 7),
+            prev_log_id: None,
+            entries: entries.collect(),
+            leader_commit: Some(id(1, 1)),
+        };
+        let message = append(peer::Identity::default(), &request);
+        let arrived = to_append(message).unwrap();
+        assert_eq!(arrived.vote, request.vote);
+        assert_eq!((arrived.prev_log_id, arrived.leader_commit), (None, Some(id(1, 1))));
+        let [blank, own, other, members] = &arrived.entries[..] else { panic!("four entries") };
+        assert_eq!(blank.log_id, id(2, 1));
+        assert!(matches!(blank.payload, EntryPayload::Blank));
+        let proposal = |entry: &Entry| match &entry.payload {
+            EntryPayload::Normal(proposal) => proposal.clone(),
+            _ => panic!("a command"),
+        };
+        assert_eq!(proposal(own).command().unwrap(), command("a"));
+        assert_eq!((proposal(own).origin(), proposal(other).origin()), (None, Some((7, 8))));
+        assert_eq!(proposal(other).command().unwrap(), command("b"));
+        assert!(
+            matches!(&members.payload, EntryPayload::Membership(found) if *found == membership)
+        );
+    }
+
+    #[test]
+    fn answers_arrive_as_they_were() {
+        for sent in [
+            Ok(None),
+            Ok(Some(id(3, 4))),
+            Err(StreamAppendError::Conflict(id(3, 4))),
+            Err(StreamAppendError::HigherVote(openraft::vote::Vote::new(5, 6))),
+        ] {
+            assert_eq!(to_replicated(replicated(&sent)), Ok(sent));
+        }
+        for sent in [
+            AppendEntriesResponse::Success,
+            AppendEntriesResponse::PartialSuccess(Some(id(1, 2))),
+            AppendEntriesResponse::Conflict,
+            AppendEntriesResponse::HigherVote(openraft::vote::Vote::new(5, 6)),
+        ] {
+            assert_eq!(to_appended(appended(&sent)), Ok(sent));
+        }
+        let sent = VoteResponse::new(openraft::vote::Vote::new(5, 6), Some(id(1, 2)), true);
+        assert_eq!(to_voted(voted(&sent)), Ok(sent));
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused() {
+        assert!(to_append(peer::AppendRequest::default()).is_err());
+        let vote = Some(internal::Vote { term: 1, member_id: 1, committed: true });
+        for payload in [&b""[..], b"\x03cut off", b"\x09unheard of"] {
+            let payload = Bytes::copy_from_slice(payload);
+            let entries = vec![peer::Entry { term: 1, index: 1, payload }];
+            let message = peer::AppendRequest { vote, entries, ..Default::default() };
+            assert!(to_append(message).is_err());
+        }
+        let entries = vec![peer::Entry { term: 1, index: 0, payload: Bytes::from_static(b"\0") }];
+        let message = peer::AppendRequest { vote, entries, ..Default::default() };
+        assert!(to_append(message).is_err());
+        assert!(to_replicated(peer::ReplicateResponse::default()).is_err());
+        assert!(to_appended(peer::AppendResponse::default()).is_err());
+        assert!(to_voted(peer::VoteResponse::default()).is_err());
+    }
+}
