@@ -94,12 +94,17 @@ async fn a_rolling_restart_under_load_is_hardly_noticed() {
         let begin = Instant::now();
         let led = trial.cluster.leader().await.unwrap() == place;
         trial.cluster.stop(place).unwrap();
+        let stopped = begin.elapsed();
         get_on(&trial).await;
+        let again = begin.elapsed();
         trial.cluster.start_again(place).unwrap();
         get_on(&trial).await;
-        let gap = trial.crowd().longest_gap(begin);
+        let (at, gap) = trial.crowd().longest_gap(begin);
         let what = if led { "the leader" } else { "a follower" };
-        eprintln!("no write for {gap:?} during the restart of {what}");
+        eprintln!(
+            "no write for {gap:.0?}, from {at:.0?} on, when {what} was stopped, which took \
+             {stopped:.0?}, and started after {again:.0?}"
+        );
     }
     check(&mut trial).await;
 }

@@ -112,13 +112,15 @@ impl Crowd {
         }
     }
 
-    /// The longest time after `moment` in which no write was acknowledged.
-    pub fn longest_gap(&self, moment: Instant) -> Duration {
+    /// The longest time after `moment` in which no write was acknowledged; when it began, from
+    /// then, and how long it was.
+    pub fn longest_gap(&self, moment: Instant) -> (Duration, Duration) {
         let mut times: Vec<Instant> = self.times().iter().map(|(_, at)| *at).collect();
         times.retain(|at| *at >= moment);
         times.sort_unstable();
         times.insert(0, moment);
-        times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
+        let gaps = times.windows(2).map(|pair| (pair[0] - moment, pair[1] - pair[0]));
+        gaps.max_by_key(|(_, gap)| *gap).unwrap_or_default()
     }
 
     fn times(&self) -> Vec<(Instant, Instant)> {
