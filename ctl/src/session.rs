@@ -2,7 +2,7 @@
 
 mod dial;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proto::etcdserverpb::cluster_client::ClusterClient;
 use proto::etcdserverpb::kv_client::KvClient;
@@ -17,6 +17,9 @@ use tonic::{Code, Request, Response, Status};
 use self::dial::Dialed;
 use crate::failure::{Exit, Failure, connection_error};
 use crate::options::Options;
+
+/// Pause between two looks for an endpoint that has a leader.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 type Service = InterceptedService<Channel, Token>;
 
@@ -110,17 +113,22 @@ impl Session {
         Ok(())
     }
 
-    /// Connects to another endpoint if there is one that lacks nothing.
+    /// Connects to another endpoint if there is one that lacks nothing. An election may be under way,
+    /// so they have as long for it as for an answer.
     pub(crate) async fn find_better(&mut self) -> bool {
         let others = (0..self.options.endpoints.len()).filter(|at| *at != self.dialed.at);
         let others: Vec<usize> = others.collect();
-        match dial::connect(&self.options, others).await {
-            Ok(dialed) if dialed.trouble.is_none() => {
-                self.dialed = dialed;
-                true
+        let deadline = Instant::now() + self.options.command_timeout;
+        while !others.is_empty() && Instant::now() < deadline {
+            match dial::connect(&self.options, others.clone()).await {
+                Ok(dialed) if dialed.trouble.is_none() => {
+                    self.dialed = dialed;
+                    return true;
+                }
+                _ => tokio::time::sleep(LOOK_AGAIN_AFTER).await,
             }
-            _ => false,
         }
+        false
     }
 
     /// Makes a call, on the next endpoints too if it may be repeated, and takes its answer out.
