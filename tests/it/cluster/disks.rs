@@ -1,9 +1,7 @@
 //! Disks that are slow, and files that are damaged or gone while their member is down.
 
-use std::fs;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 use std::process::Command;
 
 use super::*;
@@ -25,17 +23,7 @@ fn can_slow_disks() -> bool {
     found
 }
 
-/// A member's snapshot files, oldest first.
-fn snapshots(cluster: &Cluster, place: usize) -> Vec<PathBuf> {
-    let dir = cluster.node(place).data_dir().join("snap");
-    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
-    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "db"));
-    files.sort();
-    files
-}
-
-fn flip(path: &std::path::Path, at: u64) {
+fn flip(path: &Path, at: u64) {
     let file = fs::File::options().read(true).write(true).open(path).unwrap();
     let mut byte = [0];
     file.read_exact_at(&mut byte, at).unwrap();

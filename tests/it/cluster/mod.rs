@@ -5,6 +5,8 @@ mod disks;
 mod faults;
 mod network;
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use harness::history::author::Mix;
@@ -65,6 +67,22 @@ fn small_log() -> ClusterOptions {
             .arg("--snapshot-log-bytes=1MiB")
             .arg("--log-retention-bytes=0"),
     }
+}
+
+/// A member's snapshot files, oldest first.
+fn snapshots(cluster: &Cluster, place: usize) -> Vec<PathBuf> {
+    let dir = cluster.node(place).data_dir().join("snap");
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "db"));
+    files.sort();
+    files
+}
+
+/// The log's position that a snapshot file stands for, by its name.
+fn snapshot_index(path: &Path) -> u64 {
+    let name = path.file_name().unwrap().to_str().unwrap();
+    u64::from_str_radix(name.split('-').next().unwrap(), 16).unwrap()
 }
 
 fn start() -> Cluster {
