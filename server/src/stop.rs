@@ -11,16 +11,34 @@ static PLACES: OnceLock<Places> = OnceLock::new();
 /// To be called once the data directory is this process's own.
 pub fn on_fatal_condemn(places: Places) {
     // A process has one data directory; a second call could only repeat the first.
-    let _ = PLACES.set(places);
+    if PLACES.set(places).is_ok() {
+        let say = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            say(panic);
+            if panic.location().is_some_and(|place| place.file().contains(ENGINE)) {
+                condemn();
+            }
+        }));
+    }
+}
+
+/// In the path of the engine's source files. It panics at some kinds of damage instead of returning
+/// an error; a panic ends the process, and the next one would meet the same damage.
+const ENGINE: &str = "/sled-";
+
+fn condemn() {
+    if let Some(places) = PLACES.get()
+        && let Err(error) = boot::condemn(places)
+    {
+        tracing::error!("{error}");
+    }
 }
 
 /// Says why and exits with 1. The supervisor starts a new process, which recovers from the log;
 /// an engine that held what cannot be is rebuilt then.
 pub fn fatal(fatal: &Fatal) -> ! {
-    if let (Fatal::Engine(_), Some(places)) = (fatal, PLACES.get())
-        && let Err(error) = boot::condemn(places)
-    {
-        tracing::error!("{error}");
+    if matches!(fatal, Fatal::Engine(_)) {
+        condemn();
     }
     because(&fatal.to_string())
 }

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use harness::{Client, Node, NodeOptions, Target};
@@ -19,7 +20,7 @@ fn kvd() -> NodeOptions {
     NodeOptions::new(Target::Kvd)
 }
 
-async fn put(node: &Node, key: &str, value: &str) {
+async fn put(node: &Node, key: &str, value: impl Into<Vec<u8>>) {
     let mut client = Client::connect(&node.endpoint()).await.unwrap();
     let request = PutRequest { key: key.into(), value: value.into(), ..Default::default() };
     client.kv.put(request).await.unwrap();
@@ -77,7 +78,7 @@ async fn a_killed_member_has_everything_it_answered() {
     let mut node = start(kvd());
     for round in 0..3 {
         let text = round.to_string();
-        put(&node, "a", &text).await;
+        put(&node, "a", text.as_str()).await;
         node.kill().unwrap();
         node.start_again().unwrap();
         assert_eq!(value(&node, "a").await, Some(text.into_bytes()));
@@ -153,4 +154,63 @@ fn data_is_private() {
     let node = start(kvd());
     let mode = fs::metadata(node.data_dir()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700, "only its owner may look into the data");
+}
+
+/// All files below a folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+/// Changes one bit of these bytes wherever they are; how often that was.
+fn damage(folder: &Path, bytes: &[u8]) -> usize {
+    let mut damaged = 0;
+    for file in files(folder) {
+        let mut content = fs::read(&file).unwrap();
+        let places = content.windows(bytes.len()).enumerate();
+        let found: Vec<usize> =
+            places.filter(|(_, part)| *part == bytes).map(|(at, _)| at).collect();
+        for at in &found {
+            content[*at] ^= 1;
+        }
+        if !found.is_empty() {
+            fs::write(&file, content).unwrap();
+            damaged += found.len();
+        }
+    }
+    damaged
+}
+
+/// What only shows when a value is read: the process ends, whichever way the engine finds it, and
+/// the next one has built the engine anew.
+#[tokio::test]
+async fn a_damaged_value_ends_the_process_and_is_mended_by_the_next() {
+    let mut node = start(kvd());
+    // Without a pattern, so that the bytes are found again.
+    let value_of = |_| (0..8000).map(|_| rand::random()).collect::<Vec<u8>>();
+    let values: Vec<Vec<u8>> = (0..100).map(value_of).collect();
+    for (place, value) in values.iter().enumerate() {
+        put(&node, &format!("key{place:03}"), value.clone()).await;
+    }
+    node.stop().unwrap();
+    let damaged = damage(&node.data_dir().join("db"), &values[50][4200..4210]);
+    assert!(damaged > 0, "there is nothing to damage");
+    // It may be found while starting, or when it is read.
+    node.spawn().unwrap();
+    let request = RangeRequest { key: "key050".into(), ..Default::default() };
+    while node.is_running() && !node.log().contains("rebuilding the engine") {
+        if let Ok(mut client) = Client::connect(&node.endpoint()).await {
+            let answer = client.kv.range(request.clone()).await;
+            assert!(
+                answer.is_err() || node.log().contains("rebuilding the engine"),
+                "damage was served"
+            );
+        }
+    }
+    if !node.is_running() {
+        node.start_again().unwrap();
+    }
+    node.wait_ready().unwrap();
+    assert!(node.log().contains("rebuilding the engine"), "{}", node.log());
+    assert_eq!(value(&node, "key050").await, Some(values[50].clone()));
 }
