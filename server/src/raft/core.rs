@@ -354,8 +354,9 @@ impl Loop {
             *standing = Standing { term, leader, elected, is_learner };
             true
         });
+        // Nobody would hear what became of the others.
+        self.proposals.retain(|(_, waiter)| waiter.is_waiting());
         if leader == 0 {
-            self.proposals.retain(|(_, waiter)| waiter.is_waiting());
             return Ok(());
         }
         let waiting = std::mem::take(&mut self.proposals);
