@@ -69,6 +69,10 @@ impl From<OpenError> for Fatal {
     }
 }
 
+/// What a row's key and value should have together at most. Rows of values keep to it; key rows
+/// do unless a client's key is longer.
+pub const ROW_BYTES_MAX: usize = 990;
+
 pub trait Engine: Send + Sync + 'static {
     /// A handle for reading. Cheap; usable while the engine is written, flushed or maintained.
     fn reader(&self) -> Box<dyn Reader>;

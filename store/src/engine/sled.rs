@@ -13,12 +13,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Engine, EngineStats, OpenError, Reader, Visit, WriteBatch, integrity};
+use super::{Engine, EngineStats, OpenError, ROW_BYTES_MAX, Reader, Visit, WriteBatch, integrity};
 use crate::Fatal;
 
 /// Rows of a leaf. A whole leaf is rewritten when one of its rows changes, and it has no limit in
-/// bytes, so rows must stay small: 64 rows of 4 KiB are 256 KiB.
+/// bytes, so rows must stay small.
 const LEAF_ROWS: usize = 64;
+/// sled writes a leaf of exactly this many bytes so that it cannot be read again: its slot is one
+/// byte short of the leaf with its length and checksum, and the length takes the leaf's last byte.
+const UNREADABLE_LEAF_BYTES: usize = 65_529;
+/// Two lengths of 8 bytes with each row, and the keys between which the leaf lies.
+const LEAF_BYTES_MAX: usize = LEAF_ROWS * (ROW_BYTES_MAX + 16) + 512;
+const _: () = assert!(LEAF_BYTES_MAX < UNREADABLE_LEAF_BYTES);
 /// Everything lives in one tree, because batches do not span trees.
 const TREE: &str = "s";
 /// sled's own timer would flush behind our back, but switching it off makes every dropped handle

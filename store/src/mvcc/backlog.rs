@@ -201,7 +201,8 @@ mod tests {
     use super::*;
     use crate::engine::{Engine, MemoryEngine};
 
-    const VALUE: usize = 4000;
+    /// One row.
+    const VALUE: usize = 900;
 
     fn backlog(dropped: &[i64]) -> Backlog {
         let record = |main| Record::put(Revision::new(main, 0), VALUE, false);
@@ -236,8 +237,8 @@ mod tests {
         let mut backlog = backlog(&all);
         let mut portions = 0;
         while !backlog.is_empty() {
-            let portion = backlog.portion(1 << 20);
-            assert!(portion.bytes < 2 << 20);
+            let portion = backlog.portion(1 << 18);
+            assert!(portion.bytes < 2 << 18);
             portions += 1;
         }
         assert!((20..30).contains(&portions));

@@ -11,7 +11,7 @@ use super::rows;
 use crate::LogId;
 use crate::engine::OpenError;
 
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// The small tables of an etcd snapshot, verbatim: bucket, key, value.
 pub type Tables = BTreeMap<String, BTreeMap<Bytes, Bytes>>;

@@ -4,7 +4,7 @@
 //! 0x01                          meta row
 //! 0x02 number(4)                the list of dropped rows, see `backlog`
 //! 0xE0 main(8) sub(8)           key row:   flags, created, version, value length, lease?, key, crc
-//! 0xF0 main(8) sub(8) chunk(2)  value row: up to 4096 bytes of the value, crc
+//! 0xF0 main(8) sub(8) chunk(2)  value row: up to 960 bytes of the value, crc
 //! ```
 //! Integers of a row's key are big endian, so rows are in order of revision; those of its body
 //! are varints. Keys and values lie apart so that the index is rebuilt without reading values.
@@ -17,14 +17,15 @@ use prost::encoding::{decode_varint, encode_varint, encoded_len_varint};
 use proto::EncodedKeyValue;
 
 use super::generations::{Lineage, Record};
-use crate::engine::{Reader, WriteBatch};
+use crate::engine::{ROW_BYTES_MAX, Reader, WriteBatch};
 use crate::{Fatal, Revision};
 
 pub(super) const META_ROW: &[u8] = &[0x01];
 pub(super) const LIST_ROWS: u8 = 0x02;
 pub(super) const KEY_ROWS: u8 = 0xE0;
 pub(super) const VALUE_ROWS: u8 = 0xF0;
-pub(super) const VALUE_ROW_BYTES: usize = 4096;
+pub(super) const VALUE_ROW_BYTES: usize = 960;
+const _: () = assert!(1 + 8 + 8 + 2 + VALUE_ROW_BYTES + 4 <= ROW_BYTES_MAX, "key, value, crc");
 
 const TOMBSTONE: u8 = 1;
 const LEASED: u8 = 2;
