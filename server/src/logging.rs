@@ -66,6 +66,8 @@ fn filter(level: LogLevel) -> Targets {
         .with_default(libraries)
         .with_targets(targets)
         .with_target(raft::LOG_TARGET, consensus)
+        // It warns that it cannot run a program; errors are returned as well.
+        .with_target(store::engine::LOG_TARGET, LevelFilter::ERROR)
 }
 
 /// All places a line goes to. A line is one write to each, so that lines never mix.

@@ -11,6 +11,7 @@ use server::logging;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    run_no_programs();
     // Measured: p99 of a put halves, and memory that is given back really goes. An old kernel without
     // the switch is no reason to stop.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
@@ -22,6 +23,15 @@ fn main() -> ExitCode {
         },
         Err(error) => fail(&error.to_string(), error.exit_code()),
     }
+}
+
+/// The engine runs the program `sync` whenever it opens its files. That waits for everything that
+/// anybody wrote to any disk, which takes minutes while a node pulls images, and what is ours is
+/// synced without it. Nowhere on the path, it is not run.
+#[expect(unsafe_code, reason = "the only way to tell a library which programs there are")]
+fn run_no_programs() {
+    // SAFETY: no other thread exists yet that could read the environment.
+    unsafe { std::env::set_var("PATH", "/dev/null") };
 }
 
 fn run(config: Config) -> Result<(), String> {

@@ -56,6 +56,24 @@ async fn a_stop_is_quick_and_loses_nothing() {
     assert_eq!(value(&node, "a").await, Some(b"1".to_vec()));
 }
 
+/// `sync` waits for what others wrote, to other disks too. With it, a member stood still for minutes.
+#[tokio::test]
+async fn no_checkpoint_waits_for_other_disks() {
+    let programs = tempfile::tempdir().unwrap();
+    let (program, ran) = (programs.path().join("sync"), programs.path().join("ran"));
+    fs::write(&program, format!("#!/bin/sh\n: > {}\n", ran.display())).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = programs.path().to_str().unwrap();
+    let mut node = start(kvd().env("PATH", path).arg("--recent-bytes-max=1048576"));
+    for number in 0..8 {
+        put(&node, &format!("k{number}"), vec![b'.'; 1 << 20]).await;
+    }
+    assert_eq!(node.stop().unwrap().code(), Some(0), "{}", node.log());
+    assert!(node.data_dir().join("db/slabs").is_dir(), "no checkpoint was made");
+    assert!(!ran.exists(), "sync was run");
+    assert!(!node.log().contains("sync"), "{}", node.log());
+}
+
 #[tokio::test]
 async fn a_stop_does_not_wait_for_open_watches() {
     let mut node = start(kvd());

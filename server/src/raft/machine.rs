@@ -14,6 +14,7 @@ use tokio_stream::StreamExt;
 
 use super::forward::Forwarded;
 use super::types::{self, Entry, Outcome, Types};
+use crate::limits;
 use crate::poke::Poke;
 use crate::replica::{Current, Outboxes, Waiter};
 use crate::snapshots::Snapshots;
@@ -190,15 +191,15 @@ impl RaftStateMachine<Types> for Machine {
 impl Machine {
     /// A member that catches up applies faster than its disk takes rows. When too many are in memory
     /// it gives the housekeeper the time for one round; whether that could write them or not, as on
-    /// a full disk, it then goes on.
+    /// a full disk or a slow one, it then goes on.
     async fn wait_for_room(&self) {
         let recent_bytes = self.current.load().sizes().recent_bytes;
         if recent_bytes as usize > self.recent_bytes_max {
             self.current.notify_applied();
             let mut rounds = self.current.rounds();
             self.poke.look();
-            // The housekeeper is gone only when the process stops.
-            let _ = rounds.changed().await;
+            // Who waits for an answer must not wait for a slow disk's whole checkpoint.
+            let _ = tokio::time::timeout(limits::ROOM_WAIT_MAX, rounds.changed()).await;
         }
     }
 

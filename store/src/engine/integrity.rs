@@ -49,17 +49,30 @@ pub(super) fn prepare(dir: &Path, leaf_rows: u64) -> Result<(), OpenError> {
     check_cookie(&dir.join(COOKIE), leaf_rows)?;
     let map = metadata.read()?;
     map.check(&slabs)?;
-    metadata.ensure_log()
+    metadata.ensure_log()?;
+    sync_found(&metadata, &slabs)
+}
+
+/// What a process that was killed wrote last may be in memory only. sled takes it for durable and
+/// builds on it.
+fn sync_found(metadata: &Metadata, slabs: &[Slab]) -> Result<(), OpenError> {
+    let snapshot = metadata.snapshot.map(|id| metadata.snapshot_path(id));
+    let logs = metadata.logs.iter().map(|id| metadata.log_path(*id));
+    let slabs = slabs.iter().map(|slab| slab.path.clone());
+    snapshot.into_iter().chain(logs).chain(slabs).try_for_each(|path| sync(&path))
 }
 
 /// Makes durable what opening created; it syncs only a part of that.
 pub(super) fn sync_files(dir: &Path) -> Result<(), OpenError> {
     for name in [COOKIE, "metadata", "slabs", "."] {
-        let path = dir.join(name);
-        let synced = File::open(&path).and_then(|file| file.sync_all());
-        synced.map_err(io_error("sync", &path))?;
+        sync(&dir.join(name))?;
     }
     Ok(())
+}
+
+fn sync(path: &Path) -> Result<(), OpenError> {
+    let synced = File::open(path).and_then(|file| file.sync_all());
+    synced.map_err(io_error("sync", path))
 }
 
 fn check_cookie(path: &Path, leaf_rows: u64) -> Result<(), OpenError> {
@@ -119,7 +132,7 @@ impl Metadata {
             return Err(damaged(&self.dir, "lacks a log"));
         }
         let mut map = Map { dir: self.dir.clone(), leaves: BTreeMap::new() };
-        let path = self.dir.join(format!("snapshot_{snapshot:016x}"));
+        let path = self.snapshot_path(snapshot);
         let bytes = read(&path)?;
         match frame(&bytes) {
             Some((changes, [])) => map.apply(changes)?,
@@ -149,10 +162,13 @@ impl Metadata {
             let path = self.log_path(snapshot + 1);
             let created = File::create(&path).and_then(|file| file.sync_all());
             created.map_err(io_error("create", &path))?;
-            let synced = File::open(&self.dir).and_then(|dir| dir.sync_all());
-            synced.map_err(io_error("sync", &self.dir))?;
+            sync(&self.dir)?;
         }
         Ok(())
+    }
+
+    fn snapshot_path(&self, id: u64) -> PathBuf {
+        self.dir.join(format!("snapshot_{id:016x}"))
     }
 
     fn log_path(&self, id: u64) -> PathBuf {

@@ -25,6 +25,9 @@ mod conformance;
 #[cfg(test)]
 mod damage_tests;
 
+/// Where sled's log lines come from.
+pub const LOG_TARGET: &str = "sled";
+
 pub use memory::MemoryEngine;
 pub use sled::{SledEngine, SledOptions};
 

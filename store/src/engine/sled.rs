@@ -86,8 +86,9 @@ struct Handles {
 impl SledEngine {
     /// Opens or creates the engine in `dir`.
     ///
-    /// Calls the external program `sync` twice, which is sled's doing. May still panic or hang on
-    /// damage that the checks do not know, so callers watch over it.
+    /// sled runs the program `sync` twice when it opens; nothing relies on that, and a process may
+    /// keep it from doing so. May still panic or hang on damage that the checks do not know, so
+    /// callers watch over it.
     ///
     /// # Errors
     /// [`OpenError::Damaged`] when a file fails its checks, or when reading failed at run time
