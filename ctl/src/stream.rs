@@ -41,8 +41,17 @@ pub(crate) struct Watches {
     watchers: BTreeMap<WatcherId, Watcher>,
     last_id: WatcherId,
     stream: Option<Stream>,
+    /// How the last stream ended, until its watchers are cared for.
+    lost: Option<Lost>,
     /// The server has answered on this stream's connection once: a break is worth a new attempt.
     established: bool,
+}
+
+#[derive(Debug)]
+struct Lost {
+    status: Status,
+    /// The user knows.
+    told: bool,
 }
 
 #[derive(Debug)]
@@ -62,7 +71,8 @@ struct Stream {
 
 impl Watches {
     pub(crate) fn new(session: Session) -> Self {
-        Self { session, watchers: BTreeMap::new(), last_id: 0, stream: None, established: false }
+        let (watchers, established) = (BTreeMap::new(), false);
+        Self { session, watchers, last_id: 0, stream: None, lost: None, established }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -72,32 +82,53 @@ impl Watches {
     pub(crate) fn add(&mut self, request: WatchCreateRequest) -> WatcherId {
         self.last_id += 1;
         self.watchers.insert(self.last_id, Watcher { request: request.clone(), server_id: None });
-        let stream = self.stream.get_or_insert_with(|| Stream::open(self.session.connection()));
-        stream.create(self.last_id, request);
-        self.last_id
+        let id = self.last_id;
+        if let Some(stream) = self.stream() {
+            stream.create(id, request);
+        }
+        id
+    }
+
+    /// The stream, made if there was none; `None` while a lost one is about to be made again, with
+    /// all watchers there are then.
+    fn stream(&mut self) -> Option<&mut Stream> {
+        match self.lost {
+            Some(_) => None,
+            None => {
+                Some(self.stream.get_or_insert_with(|| Stream::open(self.session.connection())))
+            }
+        }
     }
 
     /// Asks how far the watchers are; they all hear it.
     pub(crate) fn request_progress(&mut self) {
-        let stream = self.stream.get_or_insert_with(|| Stream::open(self.session.connection()));
-        stream.send(RequestUnion::ProgressRequest(WatchProgressRequest {}));
+        if let Some(stream) = self.stream() {
+            stream.send(RequestUnion::ProgressRequest(WatchProgressRequest {}));
+        }
     }
 
     /// Waits for what the watchers hear next. May be dropped while waiting, nothing is lost then.
     pub(crate) async fn next(&mut self) -> Result<Vec<Heard>, Failure> {
         loop {
-            let Some(stream) = &mut self.stream else {
-                // Nothing was asked for yet, so nothing will come.
-                return std::future::pending().await;
-            };
-            let received = stream.responses.recv().await;
-            let heard = match received {
-                Some(Ok(response)) => {
-                    self.established = true;
-                    self.receive(response)
+            let heard = if self.lost.is_some() {
+                self.recover().await?
+            } else {
+                let Some(stream) = &mut self.stream else {
+                    // Nothing was asked for yet, so nothing will come.
+                    return std::future::pending().await;
+                };
+                let ended = || Err(Status::unavailable("the stream ended"));
+                match stream.responses.recv().await.unwrap_or_else(ended) {
+                    Ok(response) => {
+                        self.established = true;
+                        self.receive(response)
+                    }
+                    Err(status) => {
+                        self.stream = None;
+                        self.lost = Some(Lost { status, told: false });
+                        Vec::new()
+                    }
                 }
-                Some(Err(status)) => self.broken(&status).await?,
-                None => self.broken(&Status::unavailable("the stream ended")).await?,
             };
             if !heard.is_empty() {
                 return Ok(heard);
@@ -168,16 +199,20 @@ impl Watches {
     }
 
     /// Makes the stream again, or ends all watchers if the server does not want them.
-    async fn broken(&mut self, status: &Status) -> Result<Vec<Heard>, Failure> {
-        self.stream = None;
+    /// Given up while it waits, it goes on from there when it is called again.
+    async fn recover(&mut self) -> Result<Vec<Heard>, Failure> {
+        let Some(status) = self.lost.as_ref().map(|lost| lost.status.clone()) else {
+            return Ok(Vec::new());
+        };
         let endpoint = self.session.endpoint().to_owned();
-        let connection = connection_error(status);
+        let connection = connection_error(&status);
         // etcdctl ends when its member has no leader, even if another endpoint's has.
         let found = status.message() == NO_LEADER && self.session.find_better().await;
         let passing = matches!(status.code(), Code::Unavailable | Code::Internal)
             && (found || status.message() != NO_LEADER);
         if connection.is_none() && !passing {
-            let reason = server_text(status);
+            self.lost = None;
+            let reason = server_text(&status);
             let ids: Vec<WatcherId> = self.watchers.keys().copied().collect();
             let canceled = || Watched { canceled: true, ..Watched::default() };
             return Ok(ids
@@ -186,10 +221,13 @@ impl Watches {
                 .collect());
         }
         if !self.established && !found {
-            return Err(Failure::of_call(&endpoint, status));
+            return Err(Failure::of_call(&endpoint, &status));
         }
         let reason = connection.unwrap_or_else(|| status.message().to_owned());
-        print::note(&format!("kvctl: lost the watch at {endpoint} ({reason}); connecting again"));
+        if self.lost.as_mut().is_some_and(|lost| !std::mem::replace(&mut lost.told, true)) {
+            let what = format!("kvctl: lost the watch at {endpoint} ({reason}); connecting again");
+            print::note(&what);
+        }
         if !found {
             self.reopen().await;
         }
@@ -199,7 +237,7 @@ impl Watches {
             watcher.server_id = None;
             stream.create(*id, watcher.request.clone());
         }
-        self.stream = Some(stream);
+        (self.stream, self.lost) = (Some(stream), None);
         Ok(Vec::new())
     }
 

@@ -1,7 +1,7 @@
 //! What kvctl has of its own: failures in one line, endpoints of every kind, watches that go on.
 
-use std::io::{BufRead, BufReader};
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 
@@ -210,6 +210,43 @@ fn a_watch_goes_on_after_a_restart() {
     assert_eq!(next(), ["PUT", "a", "2"]);
     session.run("ctl del a").unwrap();
     assert_eq!(next(), ["DELETE", "a", ""]);
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+}
+
+/// What is typed while a watch connects again disturbs nothing, and is done.
+#[test]
+fn a_watch_asked_for_while_another_connects_again_disturbs_nothing() {
+    let kvctl = workspace_binary("kvctl").unwrap();
+    let mut session = Session::start(Target::from_env().unwrap(), kvctl).unwrap();
+    session.run("ctl put a 1").unwrap();
+    let mut watch = Command::new(&session.program)
+        .args(["watch", "-i", "--endpoints", &session.endpoint()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = watch.stdin.take().unwrap();
+    let mut events = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let mut next = || -> Vec<String> { events.by_ref().take(3).map(Result::unwrap).collect() };
+    let mut notes = BufReader::new(watch.stderr.take().unwrap()).lines().map(Result::unwrap);
+    input.write_all(b"watch a --rev 2\n").unwrap();
+    assert_eq!(next(), ["PUT", "a", "1"]);
+    session.node.kill().unwrap();
+    notes.find(|note| note.contains("connecting again")).expect("it says so");
+    // Each attempt that fails makes the next one come later.
+    let endpoint = session.endpoint();
+    let nobody = TcpListener::bind(endpoint.trim_start_matches("http://")).unwrap();
+    (0..6).for_each(|_| drop(nobody.accept().unwrap()));
+    drop(nobody);
+    session.node.start_again().unwrap();
+    input.write_all(b"watch b --rev 2\n").unwrap();
+    session.run("ctl put a 2").unwrap();
+    session.run("ctl put b 1").unwrap();
+    let both = [next(), next()].concat();
+    assert!(both.windows(3).any(|event| event == ["PUT", "a", "2"]), "{both:?}");
+    assert!(both.windows(3).any(|event| event == ["PUT", "b", "1"]), "{both:?}");
     watch.kill().unwrap();
     watch.wait().unwrap();
 }
