@@ -46,7 +46,7 @@ impl Housekeeper {
 
     fn run(mut self, errands: &Errands) -> Result<(), Fatal> {
         let mut snapshots = SnapshotClock {
-            log_bytes: self.snapshot_base(),
+            carried: self.carried(),
             compacted: Some(self.store().compaction_finished()),
             ..Default::default()
         };
@@ -68,9 +68,10 @@ impl Housekeeper {
         current.load()
     }
 
-    /// Log bytes written before the next snapshot starts to count them: what is kept now.
-    fn snapshot_base(&self) -> u64 {
-        self.wal.bytes_written().saturating_sub(self.wal.retained_bytes())
+    /// Log bytes that earlier runs of this member left behind its newest snapshot file.
+    fn carried(&self) -> u64 {
+        let newest = self.snapshots.newest(self.store().applied());
+        self.wal.bytes_after(newest.map_or(0, |newest| newest.applied.index))
     }
 
     /// Refuses growth while the disk has room for the log only, and takes it up again.
@@ -130,7 +131,7 @@ impl Housekeeper {
                 clock.not_before = Some(Instant::now() + limits::SNAPSHOT_RETRY_INTERVAL);
             }
         }
-        let written = self.wal.bytes_written();
+        let written = clock.carried + self.wal.bytes_written();
         let compacted = Some(self.store().compaction_finished());
         let sizes = self.store().sizes();
         let due = self.snapshot_log_bytes.max(2 * (sizes.live_bytes + sizes.history_bytes));
@@ -196,7 +197,9 @@ impl Housekeeper {
 /// When the next snapshot file is due.
 #[derive(Default)]
 struct SnapshotClock {
-    /// Log bytes written until the last one began, and until the one before that.
+    /// Log bytes of earlier runs. Without them a member that is started often would never be due.
+    carried: u64,
+    /// Log bytes until the last one began, and until the one before that; carried ones count.
     log_bytes: u64,
     log_bytes_before: u64,
     /// The compaction that was complete when the last one began.

@@ -143,6 +143,7 @@ impl Snapshots {
         let written = Written { path: path.to_owned(), applied, membership };
         let purgeable = snapshot::prune(&self.places.snap)?;
         *self.lock() = State { files: vec![written], purgeable, prepared: None };
+        tracing::info!(index = applied.index, "snapshot installed");
         Ok(store)
     }
 

@@ -195,7 +195,9 @@ impl RaftLogStorage<Types> for Log {
     }
 
     async fn purge(&mut self, id: LogIdOf<Types>) -> Result<(), io::Error> {
-        self.wal.purge(types::log_id(&id));
+        let id = types::log_id(&id);
+        tracing::info!(index = id.index, "log purged");
+        self.wal.purge(id);
         Ok(())
     }
 }

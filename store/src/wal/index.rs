@@ -19,6 +19,13 @@ pub(super) struct Point {
     pub(super) jump: bool,
 }
 
+impl Point {
+    /// Bytes of the stream before it.
+    fn place(self, segment_bytes: u64) -> u64 {
+        u64::from(self.sequence) * segment_bytes + u64::from(self.offset)
+    }
+}
+
 /// Ascending in `index` and in place.
 #[derive(Debug, Default)]
 pub(super) struct Points {
@@ -44,12 +51,15 @@ impl Points {
         self.points.get(after.checked_sub(1)?).copied()
     }
 
+    /// Where in the stream the last point at or before an index stands, or else the first of all.
+    pub(super) fn place(&self, index: u64, segment_bytes: u64) -> Option<u64> {
+        self.find(index).or(self.points.front().copied()).map(|point| point.place(segment_bytes))
+    }
+
     /// The last entry known to stand `bytes` of the stream before the one at `index`.
     pub(super) fn before(&self, index: u64, bytes: u64, segment_bytes: u64) -> Option<u64> {
-        let place =
-            |point: Point| u64::from(point.sequence) * segment_bytes + u64::from(point.offset);
-        let upto = place(self.find(index)?).checked_sub(bytes)?;
-        let after = self.points.partition_point(|point| place(*point) <= upto);
+        let upto = self.find(index)?.place(segment_bytes).checked_sub(bytes)?;
+        let after = self.points.partition_point(|point| point.place(segment_bytes) <= upto);
         self.points.get(after.checked_sub(1)?).map(|point| point.index)
     }
 

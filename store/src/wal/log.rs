@@ -241,6 +241,17 @@ impl Wal {
         self.lock().points.before(index, bytes, segment_bytes).unwrap_or(0)
     }
 
+    /// Bytes of the log behind the entry at `index`, or of all of it if that is not kept any more;
+    /// roughly: up to 64 KiB too many, and unused ends of segments count.
+    pub fn bytes_after(&self, index: u64) -> u64 {
+        let segment_bytes = self.segment_bytes();
+        let state = self.lock();
+        let end = state.segments.back().map_or(0, |last| {
+            u64::from(last.sequence()) * segment_bytes + u64::from(state.position)
+        });
+        state.points.place(index, segment_bytes).map_or(0, |place| end.saturating_sub(place))
+    }
+
     /// Bytes handed over and not yet taken by the writer.
     pub fn queued_bytes(&self) -> usize {
         self.lock().queued_bytes

@@ -102,6 +102,11 @@ fn how_far_back_so_many_bytes_reach_is_known() {
         let (least, most) = (entries * 97 / 100, entries + 16);
         assert!((least..=most).contains(&(upto - found)), "{upto} {entries} {found}");
     }
+    for (index, entries) in [(0, 999), (1, 998), (500, 499), (999, 0)] {
+        let bytes = log.wal.bytes_after(index);
+        let (least, most) = (entries * 10_000, (entries * 103 / 100 + 16) * 10_000);
+        assert!((least..=most).contains(&bytes), "{index}: {bytes}");
+    }
 }
 
 #[test]
