@@ -12,6 +12,8 @@ use crate::history::facts::{Guard, Key, Operation, Value, Write};
 pub struct Mix {
     pub writers: u64,
     pub readers: u64,
+    /// Further readers, who ask the member at this place and no other, whether it answers or not.
+    pub faithful: (usize, u64),
     pub keys: Key,
     pub compact: bool,
     /// Percentage of writes that only delete.
@@ -20,7 +22,8 @@ pub struct Mix {
 
 impl Default for Mix {
     fn default() -> Self {
-        Self { writers: 6, readers: 2, keys: 300, compact: true, deletions: 10 }
+        let faithful = (0, 0);
+        Self { writers: 6, readers: 2, faithful, keys: 300, compact: true, deletions: 10 }
     }
 }
 

@@ -18,6 +18,8 @@ use crate::history::wire::{self, Failure, Query, Seen, Watcher};
 
 /// How long clients wait for an answer, in ms: some are patient, some are not.
 const PATIENCE_MS: std::ops::Range<u64> = 300..4000;
+/// The same for the patient half of those who ask one member only: longer than it may be silent.
+const PATIENCE_FAITHFUL: Duration = Duration::from_secs(30);
 /// Before a client that failed tries the next member.
 const PAUSE: Duration = Duration::from_millis(20);
 /// How long the watches may take to show what was written last.
@@ -49,6 +51,8 @@ struct Desk {
     acknowledged: Arc<Acknowledged>,
     /// How far the watch of each member is.
     watched: Arc<Vec<AtomicI64>>,
+    /// Reads that each member has answered.
+    read: Arc<Vec<watch::Sender<u64>>>,
 }
 
 /// When writes were sent and acknowledged.
@@ -70,12 +74,14 @@ impl Crowd {
         let (sender, stage) = watch::channel(Stage::Work);
         knowledge.told(from - 1);
         let watched = endpoints.iter().map(|_| AtomicI64::new(from - 1)).collect();
+        let read = endpoints.iter().map(|_| watch::channel(0).0).collect();
         let desk = Desk {
             knowledge: knowledge.clone(),
             endpoints: Arc::new(endpoints),
             stage,
             acknowledged: Arc::default(),
             watched: Arc::new(watched),
+            read: Arc::new(read),
         };
         let (mut workers, mut watches) = (JoinSet::new(), JoinSet::new());
         for place in 0..desk.endpoints.len() {
@@ -89,6 +95,11 @@ impl Crowd {
         for (place, number) in (0..mix.readers).enumerate() {
             let hand = Hand::new(desk.clone(), place, rng(number + 100));
             workers.spawn(hand.read(mix, from));
+        }
+        let (place, count) = mix.faithful;
+        for number in 0..count {
+            let hand = Hand::new(desk.clone(), place, rng(number + 300));
+            workers.spawn(Hand { is_faithful: true, ..hand }.read(mix, from));
         }
         if mix.compact {
             workers.spawn(Hand::new(desk.clone(), 0, rng(200)).compact());
@@ -121,6 +132,13 @@ impl Crowd {
         times.insert(0, moment);
         let gaps = times.windows(2).map(|pair| (pair[0] - moment, pair[1] - pair[0]));
         gaps.max_by_key(|(_, gap)| *gap).unwrap_or_default()
+    }
+
+    /// Returns once a member has answered so many more reads.
+    pub async fn wait_reads(&self, place: usize, count: u64) {
+        let mut read = self.desk.read[place].subscribe();
+        let due = *read.borrow() + count;
+        read.wait_for(|read| *read >= due).await.expect("the desk keeps the other end");
     }
 
     fn times(&self) -> Vec<(Instant, Instant)> {
@@ -244,12 +262,14 @@ struct Hand {
     place: usize,
     rng: StdRng,
     client: Option<Client>,
+    /// Does not go to another member.
+    is_faithful: bool,
 }
 
 impl Hand {
     fn new(desk: Desk, place: usize, rng: StdRng) -> Self {
         let place = place % desk.endpoints.len();
-        Self { desk, place, rng, client: None }
+        Self { desk, place, rng, client: None, is_faithful: false }
     }
 
     async fn connected(&mut self) -> Option<Client> {
@@ -267,11 +287,16 @@ impl Hand {
     /// The next call goes to another member, by a new connection.
     async fn move_on(&mut self) {
         self.client = None;
-        self.place = (self.place + 1) % self.desk.endpoints.len();
+        if !self.is_faithful {
+            self.place = (self.place + 1) % self.desk.endpoints.len();
+        }
         sleep(PAUSE).await;
     }
 
     fn patience(&mut self) -> Duration {
+        if self.is_faithful && self.rng.random_bool(0.5) {
+            return PATIENCE_FAITHFUL;
+        }
         Duration::from_millis(self.rng.random_range(PATIENCE_MS))
     }
 
@@ -314,6 +339,7 @@ impl Hand {
                     }
                     self.desk.knowledge.told(answer.revision);
                     round.reads.push(answer);
+                    self.desk.read[self.place].send_modify(|read| *read += 1);
                 }
                 Ok(Err(overtaken)) if overtaken.is_compacted() => {}
                 Ok(Err(_)) | Err(_) => self.move_on().await,
