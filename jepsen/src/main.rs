@@ -28,6 +28,7 @@ use clap::{Parser, Subcommand};
 use campaign::Violation;
 use cmd::crash::Crash;
 use cmd::full_disk::FullDisk;
+use cmd::lag::Lag;
 use cmd::memory::Memory;
 use cmd::mixed::Mixed;
 use cmd::one_row::OneRow;
@@ -51,6 +52,8 @@ enum Command {
     FullDisk(FullDisk),
     /// Kills, pauses, cuts off, damages and replaces members of a cluster, several at a time
     Mixed(Mixed),
+    /// Makes members need snapshots, again and again, under as many writes as there can be
+    Lag(Lag),
     /// Writes gigabytes into a small working set, and looks at the memory held
     Memory(Memory),
     /// Overwrites one key, and counts the bytes that reach the device
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
     let (name, result) = match &Cli::parse().command {
         Command::Crash(command) => ("crash", command.run()),
         Command::FullDisk(command) => ("full-disk", command.run()),
+        Command::Lag(command) => ("lag", command.run()),
         Command::Memory(command) => ("memory", command.run()),
         Command::Mixed(command) => ("mixed", command.run()),
         Command::OneRow(command) => ("one-row", command.run()),

@@ -12,6 +12,7 @@
 //! - [`script`]: golden scripts, `tests/scripts/*/*`: what is asked, and what etcd answered.
 //! - [`differential`]: random requests sent to two servers, answers compared field by field.
 //! - [`history`]: what clients were told while things broke, and whether it can all be true.
+//! - [`lag`]: members that need snapshots, again and again, under load.
 //! - [`text`]: answers as text, complete and the same on every run.
 //!
 //! # Environment
@@ -28,6 +29,7 @@ mod client;
 mod cluster;
 pub mod differential;
 pub mod history;
+pub mod lag;
 
 mod node;
 mod ports;

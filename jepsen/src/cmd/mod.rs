@@ -2,6 +2,7 @@
 
 pub(crate) mod crash;
 pub(crate) mod full_disk;
+pub(crate) mod lag;
 pub(crate) mod memory;
 pub(crate) mod mixed;
 pub(crate) mod one_row;

@@ -4,6 +4,7 @@
 mod disks;
 mod faults;
 mod network;
+mod snapshots;
 
 use std::fs;
 use std::path::{Path, PathBuf};

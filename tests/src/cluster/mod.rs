@@ -6,6 +6,7 @@
 //! takes longer than [`PATIENCE`].
 
 mod links;
+mod logs;
 mod membership;
 mod state;
 

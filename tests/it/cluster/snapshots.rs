@@ -1,0 +1,160 @@
+//! Logs that are kept short, and members that need a snapshot because of it.
+
+use harness::lag::{self, Absence, Lag};
+use proto::etcdserverpb::CompactionRequest;
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_that_missed_too_much_gets_a_snapshot() {
+    const TIMES: usize = 2;
+    let target = Target::from_env().unwrap();
+    let mut trial = trial_with(small_log());
+    trial.work(Mix::default());
+    get_on(&trial).await;
+    let follower = (trial.cluster.leader().await.unwrap() + 1) % 3;
+    // More than once: what a snapshot leaves behind must not be in the way of the next.
+    for time in 1..=TIMES {
+        trial.cluster.kill(follower).unwrap();
+        // What is acknowledged from now on lies behind everything it has.
+        get_on(&trial).await;
+        if target == Target::Kvd {
+            trial.cluster.wait_purged_without(follower).await.unwrap();
+        }
+        trial.cluster.start_again(follower).unwrap();
+        get_on(&trial).await;
+        if target == Target::Kvd {
+            let installed =
+                async || (trial.cluster.snapshots_installed(follower) >= time).then_some(());
+            trial.cluster.wait("it installs a snapshot", installed).await.unwrap();
+        }
+    }
+    check(&mut trial).await;
+}
+
+/// A longer form: `kvjepsen lag --minutes 10`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn snapshots_under_load_end_nobody() {
+    // etcd does not say when it installs one.
+    if Target::from_env().unwrap() == Target::Etcd {
+        return;
+    }
+    let cluster = Cluster::start_with(lag::options()).unwrap_or_else(|error| panic!("{error:#}"));
+    let mut lag = Lag::new(cluster);
+    for absence in Absence::ALL {
+        if let Err(error) = lag.one_snapshot(absence).await {
+            let dirs = lag.cluster.keep_dirs();
+            panic!("{absence:?}: {error:#}\n{}\n{dirs:?}", lag.cluster.log_tails());
+        }
+    }
+    let (_, report) = lag.finish().await.unwrap_or_else(|error| panic!("{error:#}"));
+    eprintln!("{report:?}");
+    assert!(report.installed >= Absence::ALL.len(), "{report:?}");
+}
+
+const MIB: u64 = 1 << 20;
+/// Of the log, which takes and gives back its space in these.
+const SEGMENT_BYTES: u64 = 16 * MIB;
+/// One is being prepared, and two wait to be used again.
+const SPARE_SEGMENTS: u64 = 3;
+
+/// What a member's log takes on its disk.
+fn log_bytes(cluster: &Cluster, place: usize) -> u64 {
+    let files = fs::read_dir(cluster.node(place).data_dir().join("wal")).unwrap();
+    // One that is gone since has no size.
+    files.map(|file| file.unwrap().metadata().map_or(0, |metadata| metadata.len())).sum()
+}
+
+/// Overwrites eight keys with 9 MiB at a member, and compacts what that leaves as history.
+async fn write_much(cluster: &Cluster, place: usize) {
+    let value = "v".repeat(256 << 10);
+    let mut revision = 0;
+    for count in 0..36 {
+        revision = put(cluster, place, &format!("much/{}", count % 8), &value).await;
+    }
+    let compact = async || {
+        let request = CompactionRequest { revision, physical: false };
+        let answer = cluster.client(place).await.ok()?.kv.compact(request).await;
+        let done = |status: &Status| status.message().contains("has been compacted");
+        answer.map_or_else(|status| done(&status), |_| true).then_some(())
+    };
+    cluster.wait("a compaction", compact).await.unwrap();
+}
+
+/// Whoever does not answer must not make the others keep their logs for it: it gets a snapshot.
+///
+/// A log is kept from the older of two snapshot files on, and what `--log-retention-bytes` asks
+/// for before that. A snapshot is due after each `--snapshot-log-bytes`, or twice the data with its
+/// history if that is more, which it is not here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logs_stay_short_while_a_member_is_away() {
+    const ROUND_BYTES: u64 = 9 * MIB;
+    const ROUNDS: u64 = 16;
+    // The older file was begun in the round before the last, the newer one in the last.
+    const KEPT_SEGMENTS: u64 = (2 * ROUND_BYTES + MIB).div_ceil(SEGMENT_BYTES) + 1;
+    const BOUND: u64 = (KEPT_SEGMENTS + SPARE_SEGMENTS) * SEGMENT_BYTES;
+    const { assert!(ROUNDS * ROUND_BYTES > BOUND + 2 * SEGMENT_BYTES) };
+    // etcd keeps its log by entries, and files of it by number.
+    if Target::from_env().unwrap() == Target::Etcd {
+        return;
+    }
+    let options = ClusterOptions::new(Target::Kvd, 3);
+    let options = options.arg("--snapshot-log-bytes=8MiB").arg("--log-retention-bytes=1MiB");
+    let mut cluster = Cluster::start_with(options).unwrap_or_else(|error| panic!("{error:#}"));
+    for is_hung in [false, true] {
+        let leader = cluster.leader().await.unwrap();
+        let away = (leader + 1) % 3;
+        let installed = cluster.snapshots_installed(away);
+        match is_hung {
+            true => cluster.pause(away).unwrap(),
+            false => cluster.kill(away).unwrap(),
+        }
+        let mut most = 0;
+        for _ in 0..ROUNDS {
+            let before = cluster.status(leader).await.unwrap().raft_index;
+            write_much(&cluster, leader).await;
+            for place in [leader, (leader + 2) % 3] {
+                let written = async || {
+                    let newest = snapshots(&cluster, place).pop()?;
+                    (snapshot_index(&newest) > before).then_some(())
+                };
+                cluster.wait("a snapshot file is written", written).await.unwrap();
+                let short = async || {
+                    let bytes = log_bytes(&cluster, place);
+                    (bytes <= BOUND).then_some(bytes)
+                };
+                let what = format!("the log takes {BOUND} bytes at most");
+                most = most.max(cluster.wait(&what, short).await.unwrap());
+            }
+        }
+        let (most, bound) = (most / MIB, BOUND / MIB);
+        let written = ROUNDS * ROUND_BYTES / MIB;
+        eprintln!("{written} MiB were written; logs took {most} MiB of the {bound} they may take");
+        match is_hung {
+            true => cluster.resume(away).unwrap(),
+            false => cluster.start_again(away).unwrap(),
+        }
+        let caught_up = async || (cluster.snapshots_installed(away) > installed).then_some(());
+        cluster.wait("it gets a snapshot", caught_up).await.unwrap();
+        cluster.wait_in_step().await.unwrap();
+    }
+}
+
+/// What a member wrote before it was started again counts as well, or one that is started often
+/// would keep its log for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_is_shortened_however_often_a_member_starts() {
+    if Target::from_env().unwrap() == Target::Etcd {
+        return;
+    }
+    // More than is written in one run, less than in two.
+    let options = ClusterOptions::new(Target::Kvd, 1).arg("--snapshot-log-bytes=13MiB");
+    let mut cluster = Cluster::start_with(options).unwrap_or_else(|error| panic!("{error:#}"));
+    write_much(&cluster, 0).await;
+    cluster.kill(0).unwrap();
+    assert_eq!(snapshots(&cluster, 0).len(), 0);
+    cluster.start_again(0).unwrap();
+    write_much(&cluster, 0).await;
+    let written = async || snapshots(&cluster, 0).pop();
+    cluster.wait("a snapshot file is written", written).await.unwrap();
+}
