@@ -64,7 +64,8 @@ async fn no_checkpoint_waits_for_other_disks() {
     fs::write(&program, format!("#!/bin/sh\n: > {}\n", ran.display())).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     let path = programs.path().to_str().unwrap();
-    let mut node = start(kvd().env("PATH", path).arg("--recent-bytes-max=1048576"));
+    // All that is written fits into four of these, beyond which a member asks for patience.
+    let mut node = start(kvd().env("PATH", path).arg("--recent-bytes-max=4MiB"));
     for number in 0..8 {
         put(&node, &format!("k{number}"), vec![b'.'; 1 << 20]).await;
     }
