@@ -10,7 +10,7 @@ use harness::{Node, NodeOptions, Target};
 use super::rows::Row;
 use crate::admin;
 use crate::load::{Engine, Limit};
-use crate::measure::{Probe, Process};
+use crate::measure::{Mark, Probe, Process};
 use crate::print;
 use crate::scenario::{Kind, Scenario, address};
 use crate::workload::Order;
@@ -150,7 +150,7 @@ impl Server {
 }
 
 /// Ratios of calls that failed mean nothing.
-pub(super) fn check(failed: u64, endpoint: &str) -> Result<()> {
+fn check(failed: u64, endpoint: &str) -> Result<()> {
     ensure!(failed == 0, "{failed} calls failed: {}", admin::complaint(endpoint));
     Ok(())
 }
@@ -163,17 +163,26 @@ fn resident_mb(node: &Node) -> Result<f64> {
     Ok(process(node)?.memory()?.resident as f64 / 1e6)
 }
 
-/// One workload on a fresh server. The device's counters run from the first call to the end of the
-/// stopped server, so that work put off until then is charged to the calls that caused it.
-fn loaded(scenario: &Scenario, server: &mut Server, size: &Size) -> Result<Figures> {
-    let probe = server.probe()?;
-    let mut load = scenario.prepare(server.address()?)?;
+/// What one workload was, and what it cost.
+pub(super) struct Loaded {
+    pub(super) figures: Figures,
+    /// Before the first call, and how many came then.
+    mark: Mark,
+    operations: u64,
+}
+
+/// One workload at `endpoint`; `probe` sees all processes that it keeps busy.
+pub(super) fn load(
+    scenario: &Scenario,
+    endpoint: &str,
+    probe: &Probe,
+    size: &Size,
+) -> Result<Loaded> {
+    let mut load = scenario.prepare(address(endpoint)?)?;
     let mark = probe.mark()?;
     let warm = load.run(size.warm_up)?;
-    let measured = load.measure(size.measured, Some(&probe))?;
-    server.check(warm.failed + measured.failed)?;
-    drop(load);
-    server.node.stop()?;
+    let measured = load.measure(size.measured, Some(probe))?;
+    check(warm.failed + measured.failed, endpoint)?;
     let mut figures = vec![
         ("rate", measured.per_second),
         ("p50", measured.latency_us.p50),
@@ -181,10 +190,19 @@ fn loaded(scenario: &Scenario, server: &mut Server, size: &Size) -> Result<Figur
     ];
     figures.extend(measured.server_cpu_us.map(|cpu| ("cpu", cpu)));
     figures.extend(measured.resident_mb.map(|resident| ("rss", resident)));
+    Ok(Loaded { figures, mark, operations: warm.operations + measured.operations })
+}
+
+/// One workload on a fresh server. The device's counters run from the first call to the end of the
+/// stopped server, so that work put off until then is charged to the calls that caused it.
+fn loaded(scenario: &Scenario, server: &mut Server, size: &Size) -> Result<Figures> {
+    let probe = server.probe()?;
+    let Loaded { mut figures, mark, operations } =
+        load(scenario, &server.node.endpoint(), &probe, size)?;
+    server.node.stop()?;
     if let Some(written) = probe.written_since(&mark)? {
-        let operations = (warm.operations + measured.operations) as f64;
-        figures.push(("bytes", written.bytes as f64 / operations));
-        figures.push(("flushes", written.flushes as f64 / operations));
+        figures.push(("bytes", written.bytes as f64 / operations as f64));
+        figures.push(("flushes", written.flushes as f64 / operations as f64));
     }
     Ok(figures)
 }

@@ -1,14 +1,12 @@
 //! Members of a cluster on this machine under one load, at the leader or at a follower.
 
-use std::net::SocketAddr;
-
 use anyhow::{Context, Result};
 use harness::{Cluster, ClusterOptions};
 
-use super::cells::{Contender, Figures, SLOW_DISK, Size, base};
+use super::cells::{self, Contender, Figures, SLOW_DISK, Size, base};
 use super::rows::Row;
 use crate::measure::{Probe, Process};
-use crate::scenario::{Kind, Scenario, address};
+use crate::scenario::{Kind, Scenario};
 use crate::{admin, print};
 
 /// Running members; their directory goes with them.
@@ -62,26 +60,12 @@ impl Members {
         (self.leader + 1) % self.cluster.places().len()
     }
 
-    fn address(&self, place: usize) -> Result<SocketAddr> {
-        address(&self.cluster.node(place).endpoint())
-    }
-
     /// CPU is that of all members together.
     fn loaded(&self, scenario: &Scenario, place: usize, size: &Size) -> Result<Figures> {
         let process = |place: usize| self.cluster.node(place).pid().map(Process::new);
         let processes: Option<Vec<Process>> = self.cluster.places().map(process).collect();
         let probe = Probe::new(processes.context("a member has ended")?, None)?;
-        let mut load = scenario.prepare(self.address(place)?)?;
-        let warm = load.run(size.warm_up)?;
-        let measured = load.measure(size.measured, Some(&probe))?;
-        super::cells::check(warm.failed + measured.failed, &self.cluster.node(place).endpoint())?;
-        let mut figures = vec![
-            ("rate", measured.per_second),
-            ("p50", measured.latency_us.p50),
-            ("p99", measured.latency_us.p99),
-        ];
-        figures.extend(measured.server_cpu_us.map(|cpu| ("cpu", cpu)));
-        figures.extend(measured.resident_mb.map(|resident| ("rss", resident)));
-        Ok(figures)
+        let endpoint = self.cluster.node(place).endpoint();
+        Ok(cells::load(scenario, &endpoint, &probe, size)?.figures)
     }
 }
