@@ -8,6 +8,7 @@
 
 mod cluster;
 mod own;
+mod watching;
 
 use std::cell::RefCell;
 use std::fmt::Write as _;

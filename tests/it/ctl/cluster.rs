@@ -1,14 +1,14 @@
 //! kvctl with several members: what etcdctl prints, and endpoints that fail over.
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 use harness::{
     Cluster, ClusterOptions, Node, NodeOptions, Target, etcd_is_required, free_port, go_binary,
     workspace_binary,
 };
 
+use super::watching::Watching;
 use super::{run, shown};
 
 /// Three members and the program in use.
@@ -259,23 +259,13 @@ async fn a_watch_goes_on_at_another_member() {
     let (first, other) = ((leader + 1) % 3, (leader + 2) % 3);
     members.done(&members.at(&[first]), "ctl put a 1");
     let endpoints = members.at(&[first, leader, other]);
-    let mut watch = Command::new(&members.kvctl)
-        .args(["watch", "a", "--rev", "2", "--endpoints", &endpoints])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut events = BufReader::new(watch.stdout.take().unwrap()).lines();
-    let mut next = || -> Vec<String> { events.by_ref().take(3).map(Result::unwrap).collect() };
-    assert_eq!(next(), ["PUT", "a", "1"]);
+    let mut watch = Watching::start(&members.kvctl, &endpoints, &["a", "--rev", "2"]);
+    assert_eq!(watch.event(), ["PUT", "a", "1"]);
     members.cluster.cut_off(first);
     members.done(&members.at(&[leader]), "ctl put a 2");
-    assert_eq!(next(), ["PUT", "a", "2"]);
+    assert_eq!(watch.event(), ["PUT", "a", "2"]);
     members.done(&members.at(&[other]), "ctl del a");
-    assert_eq!(next(), ["DELETE", "a", ""]);
-    watch.kill().unwrap();
-    watch.wait().unwrap();
+    assert_eq!(watch.event(), ["DELETE", "a", ""]);
 }
 
 /// When nothing helps, every endpoint is told of.

@@ -1,13 +1,13 @@
 //! What kvctl has of its own: failures in one line, endpoints of every kind, watches that go on.
 
-use std::io::{BufRead, BufReader, Write as _};
+use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
-use std::process::{Command, Stdio};
 
 use harness::{Target, workspace_binary};
 
 use super::Session;
+use super::watching::Watching;
 
 /// What kvctl says itself: one line that names what was tried, why it failed and what to do.
 #[test]
@@ -194,24 +194,15 @@ fn a_watch_goes_on_after_a_restart() {
     let kvctl = workspace_binary("kvctl").unwrap();
     let mut session = Session::start(Target::from_env().unwrap(), kvctl).unwrap();
     session.run("ctl put a 1").unwrap();
-    let mut watch = Command::new(&session.program)
-        .args(["watch", "a", "--rev", "2", "--endpoints", &session.endpoint()])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut events = BufReader::new(watch.stdout.take().unwrap()).lines();
-    let mut next = || -> Vec<String> { events.by_ref().take(3).map(Result::unwrap).collect() };
-    assert_eq!(next(), ["PUT", "a", "1"]);
+    let endpoint = session.endpoint();
+    let mut watch = Watching::start(&session.program, &endpoint, &["a", "--rev", "2"]);
+    assert_eq!(watch.event(), ["PUT", "a", "1"]);
     session.node.kill().unwrap();
     session.node.start_again().unwrap();
     session.run("ctl put a 2").unwrap();
-    assert_eq!(next(), ["PUT", "a", "2"]);
+    assert_eq!(watch.event(), ["PUT", "a", "2"]);
     session.run("ctl del a").unwrap();
-    assert_eq!(next(), ["DELETE", "a", ""]);
-    watch.kill().unwrap();
-    watch.wait().unwrap();
+    assert_eq!(watch.event(), ["DELETE", "a", ""]);
 }
 
 /// What is typed while a watch connects again disturbs nothing, and is done.
@@ -220,33 +211,22 @@ fn a_watch_asked_for_while_another_connects_again_disturbs_nothing() {
     let kvctl = workspace_binary("kvctl").unwrap();
     let mut session = Session::start(Target::from_env().unwrap(), kvctl).unwrap();
     session.run("ctl put a 1").unwrap();
-    let mut watch = Command::new(&session.program)
-        .args(["watch", "-i", "--endpoints", &session.endpoint()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut input = watch.stdin.take().unwrap();
-    let mut events = BufReader::new(watch.stdout.take().unwrap()).lines();
-    let mut next = || -> Vec<String> { events.by_ref().take(3).map(Result::unwrap).collect() };
-    let mut notes = BufReader::new(watch.stderr.take().unwrap()).lines().map(Result::unwrap);
-    input.write_all(b"watch a --rev 2\n").unwrap();
-    assert_eq!(next(), ["PUT", "a", "1"]);
+    let endpoint = session.endpoint();
+    let mut watch = Watching::start(&session.program, &endpoint, &["-i"]);
+    watch.input.write_all(b"watch a --rev 2\n").unwrap();
+    assert_eq!(watch.event(), ["PUT", "a", "1"]);
     session.node.kill().unwrap();
+    let mut notes = watch.notes.by_ref().map(Result::unwrap);
     notes.find(|note| note.contains("connecting again")).expect("it says so");
     // Each attempt that fails makes the next one come later.
-    let endpoint = session.endpoint();
     let nobody = TcpListener::bind(endpoint.trim_start_matches("http://")).unwrap();
     (0..6).for_each(|_| drop(nobody.accept().unwrap()));
     drop(nobody);
     session.node.start_again().unwrap();
-    input.write_all(b"watch b --rev 2\n").unwrap();
+    watch.input.write_all(b"watch b --rev 2\n").unwrap();
     session.run("ctl put a 2").unwrap();
     session.run("ctl put b 1").unwrap();
-    let both = [next(), next()].concat();
+    let both = [watch.event(), watch.event()].concat();
     assert!(both.windows(3).any(|event| event == ["PUT", "a", "2"]), "{both:?}");
     assert!(both.windows(3).any(|event| event == ["PUT", "b", "1"]), "{both:?}");
-    watch.kill().unwrap();
-    watch.wait().unwrap();
 }
