@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{Disk, DiskFile};
+use world::{Node, Random, SECTOR, World, change, short, survivor};
 
-const SECTOR: usize = 512;
+mod world;
 
 /// The calls that can be made to fail; each kind is counted from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,30 +63,6 @@ pub enum Event {
 #[derive(Clone, Default)]
 pub struct SimulatedDisk {
     world: Arc<Mutex<World>>,
-}
-
-#[derive(Default)]
-struct World {
-    nodes: BTreeMap<u64, Node>,
-    next_node: u64,
-    names: BTreeMap<PathBuf, u64>,
-    durable_names: BTreeMap<PathBuf, u64>,
-    /// Changes of names since the last `sync_dir`, oldest first.
-    renamings: Vec<Event>,
-    events: Option<Vec<Event>>,
-    counts: BTreeMap<Call, u64>,
-    failures: Vec<(Call, u64, Failure)>,
-    /// Bytes that all files together may occupy.
-    room: Option<u64>,
-}
-
-/// `content` is what a reader sees, `durable` what survives. A failed sync forgets `pending`
-/// though `content` keeps it, as Linux does.
-#[derive(Clone, Default)]
-struct Node {
-    content: Vec<u8>,
-    durable: Vec<u8>,
-    pending: Vec<(u64, Vec<u8>)>,
 }
 
 impl SimulatedDisk {
@@ -203,129 +180,6 @@ impl SimulatedDisk {
 
     fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().expect("the simulated disk never panics while it is locked")
-    }
-}
-
-impl World {
-    /// Counts a call and returns the failure planned for it.
-    fn enter(&mut self, call: Call) -> Option<Failure> {
-        let count = self.counts.entry(call).or_insert(0);
-        let now = *count;
-        *count += 1;
-        let at = self.failures.iter().position(|(c, nth, _)| *c == call && *nth == now)?;
-        Some(self.failures.remove(at).2)
-    }
-
-    fn enter_simple(&mut self, call: Call) -> io::Result<()> {
-        match self.enter(call) {
-            Some(Failure::Error(errno) | Failure::ShortThenError(errno)) => {
-                Err(io::Error::from_raw_os_error(errno))
-            }
-            Some(Failure::Short) | None => Ok(()),
-        }
-    }
-
-    /// Whether the files may grow by so much: else ENOSPC.
-    fn grow(&self, bytes: u64) -> io::Result<()> {
-        let used: u64 = self.names.values().map(|id| self.nodes[id].content.len() as u64).sum();
-        if bytes > 0 && self.room.is_some_and(|room| used + bytes > room) {
-            return Err(io::Error::from_raw_os_error(28));
-        }
-        Ok(())
-    }
-
-    /// The one place where anything changes.
-    fn apply(&mut self, event: Event) {
-        match &event {
-            Event::Write { node, offset, bytes } => {
-                let node = self.nodes.get_mut(node).expect("an open file has a node");
-                put(&mut node.content, *offset, bytes);
-                node.pending.push((*offset, bytes.clone()));
-            }
-            Event::Sync { node } => {
-                let node = self.nodes.get_mut(node).expect("an open file has a node");
-                for (offset, bytes) in std::mem::take(&mut node.pending) {
-                    put(&mut node.durable, offset, &bytes);
-                }
-            }
-            Event::Create { node, .. } => {
-                self.nodes.insert(*node, Node::default());
-                self.next_node = self.next_node.max(node + 1);
-                change(&mut self.names, &event);
-                self.renamings.push(event.clone());
-            }
-            Event::Rename { .. } | Event::Remove { .. } => {
-                change(&mut self.names, &event);
-                self.renamings.push(event.clone());
-            }
-            Event::SyncDir => {
-                self.durable_names = self.names.clone();
-                self.renamings.clear();
-            }
-            Event::Mark(_) => {}
-        }
-        if let Some(events) = &mut self.events {
-            events.push(event);
-        }
-    }
-}
-
-fn change(names: &mut BTreeMap<PathBuf, u64>, event: &Event) {
-    match event {
-        Event::Create { path, node } => {
-            names.insert(path.clone(), *node);
-        }
-        Event::Rename { from, to } => {
-            if let Some(node) = names.remove(from) {
-                names.insert(to.clone(), node);
-            }
-        }
-        Event::Remove { path } => {
-            names.remove(path);
-        }
-        _ => {}
-    }
-}
-
-/// Half of a write, in whole sectors: the kernel copies and the disk writes nothing smaller.
-fn short(length: usize) -> usize {
-    (length / 2 / SECTOR).max(usize::from(length > SECTOR)) * SECTOR
-}
-
-/// Each pending write keeps each of its sectors with chance `keep`/64.
-fn survivor(node: &Node, keep: u64, random: &mut Random) -> Vec<u8> {
-    let mut content = node.durable.clone();
-    for (offset, bytes) in &node.pending {
-        let mut at = 0;
-        while at < bytes.len() {
-            let position = *offset as usize + at;
-            let end = bytes.len().min(at + SECTOR - position % SECTOR);
-            if random.next() % 64 < keep {
-                put(&mut content, position as u64, &bytes[at..end]);
-            }
-            at = end;
-        }
-    }
-    content
-}
-
-fn put(content: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
-    let offset = offset as usize;
-    if content.len() < offset + bytes.len() {
-        content.resize(offset + bytes.len(), 0);
-    }
-    content[offset..offset + bytes.len()].copy_from_slice(bytes);
-}
-
-/// xorshift: seeded, so that a failing case can be repeated.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 20
     }
 }
 

@@ -1,96 +1,17 @@
 //! The contract of the parent module as tests, run against every engine.
 
 use std::collections::BTreeMap;
-use std::io::BufRead;
 use std::ops::{Bound, ControlFlow};
-use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use tempfile::TempDir;
 
-use super::{Engine, MemoryEngine, Reader, SledEngine, SledOptions, WriteBatch};
+use super::{Engine, Reader, WriteBatch};
+pub(super) use subjects::copy_dir;
+use subjects::{Memory, Sled, Subject};
 
-/// An engine under test, with the ways in which its life can go on.
-trait Subject: Sized {
-    fn create() -> Self;
-    fn engine(&self) -> Arc<dyn Engine>;
-    /// Closes it in good order and opens it again.
-    fn reopen(self) -> Self;
-    /// What a crash right now can leave behind.
-    fn crashes(&self) -> Vec<Self>;
-}
-
-struct Memory(MemoryEngine);
-
-impl Subject for Memory {
-    fn create() -> Self {
-        Self(MemoryEngine::new())
-    }
-
-    fn engine(&self) -> Arc<dyn Engine> {
-        Arc::new(self.0.clone())
-    }
-
-    fn reopen(self) -> Self {
-        self
-    }
-
-    fn crashes(&self) -> Vec<Self> {
-        (0..=self.0.unflushed()).map(|kept| Self(self.0.after_crash(kept))).collect()
-    }
-}
-
-struct Sled {
-    engine: Arc<SledEngine>,
-    dir: TempDir,
-}
-
-impl Sled {
-    fn open(dir: TempDir) -> Self {
-        Self { engine: Arc::new(open_sled(dir.path())), dir }
-    }
-}
-
-fn open_sled(dir: &Path) -> SledEngine {
-    let options = SledOptions { cache_bytes: 1 << 20, ..SledOptions::default() };
-    SledEngine::open(&dir.join("db"), options).unwrap()
-}
-
-impl Subject for Sled {
-    fn create() -> Self {
-        Self::open(tempfile::tempdir().unwrap())
-    }
-
-    fn engine(&self) -> Arc<dyn Engine> {
-        self.engine.clone()
-    }
-
-    fn reopen(self) -> Self {
-        drop(self.engine);
-        Self::open(self.dir)
-    }
-
-    fn crashes(&self) -> Vec<Self> {
-        let copy = tempfile::tempdir().unwrap();
-        copy_dir(self.dir.path(), copy.path());
-        vec![Self::open(copy)]
-    }
-}
-
-pub(super) fn copy_dir(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_dir(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
+mod killed;
+mod subjects;
 
 macro_rules! conformance {
     ($($name:ident),* $(,)?) => {
@@ -400,70 +321,4 @@ enum Call {
     Flush,
     Maintain,
     Reopen,
-}
-
-/// Named in the environment of a child: where [`killed_writer`] shall write.
-const CHILD_DIR: &str = "KVD_TEST_ENGINE_DIR";
-
-/// Call `n` of the child: what the engine holds after it follows from `n` alone.
-fn state_after(calls: u64) -> Model {
-    (calls.saturating_sub(50)..calls).map(|n| (key(n), vec![n as u8; 300].into())).collect()
-}
-
-/// The child of [`a_killed_writer_leaves_a_prefix`]; on its own it does nothing.
-#[test]
-fn killed_writer() {
-    let Some(dir) = std::env::var_os(CHILD_DIR) else { return };
-    let engine = open_sled(Path::new(&dir));
-    let start = contents(&engine)
-        .last_key_value()
-        .map_or(0, |(last, _)| u64::from_be_bytes(last[..].try_into().unwrap()) + 1);
-    for n in start.. {
-        // Removing first: a crash in between then leaves a state that no other crash leaves.
-        engine.apply(batch([(key(n), vec![n as u8; 300].into())])).unwrap();
-        if let Some(old) = n.checked_sub(50) {
-            engine.delete_many(&[key(old)]).unwrap();
-        }
-        if n % 10 == 9 {
-            engine.flush().unwrap();
-            println!("\nflushed {}", n + 1);
-        }
-        if n % 100 == 99 {
-            engine.maintain().unwrap();
-        }
-    }
-}
-
-#[test]
-fn a_killed_writer_leaves_a_prefix() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut durable = 0;
-    for round in 0..12 {
-        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "engine::conformance::killed_writer", "--nocapture"])
-            .env(CHILD_DIR, dir.path())
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
-        let flushes = lines
-            .map_while(Result::ok)
-            .filter_map(|line| line.strip_prefix("flushed ").map(|n| n.parse::<u64>().unwrap()));
-        // Different numbers of flushes hit different places of the next ones.
-        for flushed in flushes.take(3 + round * 5 % 17) {
-            durable = flushed;
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let found = contents(&open_sled(dir.path()));
-        let last = found
-            .last_key_value()
-            .map_or(0, |(last, _)| u64::from_be_bytes(last[..].try_into().unwrap()) + 1);
-        let mut without_delete = state_after(last);
-        if let Some(old) = last.checked_sub(51) {
-            without_delete.insert(key(old), vec![old as u8; 300].into());
-        }
-        assert!(last >= durable, "round {round}: {last} < {durable}");
-        assert!(found == state_after(last) || found == without_delete, "round {round}");
-    }
 }
