@@ -50,10 +50,12 @@ impl Member {
             Box::new(|fatal| stop::fatal(&fatal)),
         );
         let (deal_peers, peers) = mpsc::unbounded_channel();
-        let parts = self.start(config, &hub, (poke.clone(), errands), peers, raft_stopping)?;
+        let stop = raft_stopping.clone();
+        let parts = self.start(config, &hub, (poke.clone(), errands), peers, stop)?;
 
         let mut threads = Vec::new();
-        let peers = Dealers { deal: vec![deal_peers], stop: clients_stopping.clone() };
+        // Whoever leads next has to reach this member until its last client is answered.
+        let peers = Dealers { deal: vec![deal_peers], stop: raft_stopping };
         let mut dealers = Dealers { deal: Vec::new(), stop: clients_stopping.clone() };
         let mut first = None;
         let (tell_published, published) = oneshot::channel();
