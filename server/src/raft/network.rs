@@ -26,7 +26,7 @@ use crate::limits;
 #[derive(Clone)]
 pub struct Peers {
     pub links: Links,
-    /// Between attempts to reach one that cannot be reached.
+    /// At most between attempts to reach one that cannot be reached.
     pub retry_interval: Duration,
 }
 
@@ -88,8 +88,15 @@ impl RaftNetworkV2<Types> for Peer {
             return stream_append_sequential(self, input, option);
         }
         let identity = self.link.identity();
-        let requests = input.map(move |request| wire::append(identity, &request));
         Box::pin(async move {
+            let mut input = input;
+            // After a failure openraft waits in there. Who connects first never gets to wait, and
+            // does nothing else while the peer is down.
+            let Some(first) = input.next().await else {
+                return Ok(Box::pin(tokio_stream::empty()) as Answers<'s>);
+            };
+            let requests = tokio_stream::once(first).chain(input);
+            let requests = requests.map(move |request| wire::append(identity, &request));
             let call = self.link.client.replicate(requests);
             let answers = within(limits::APPEND_TIMEOUT, call).await.map_err(|e| unanswered(&e))?;
             let answers = answers.map(|answer| {
@@ -161,6 +168,8 @@ impl RaftNetworkV2<Types> for Peer {
     }
 
     fn backoff(&self) -> Option<Backoff> {
-        Some(Backoff::new(std::iter::repeat(self.retry_interval)))
+        let longest = self.retry_interval;
+        let doubled = move |delay: &Duration| Some((2 * *delay).min(longest));
+        Some(Backoff::new(std::iter::successors(Some(longest / 16), doubled)))
     }
 }
