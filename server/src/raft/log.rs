@@ -1,6 +1,7 @@
 //! The write-ahead log as openraft's log storage: conversion and nothing else.
 //!
-//! Appends only queue; the log's own thread writes, syncs and reports. Votes are awaited.
+//! Appends only queue; the log's own thread writes, syncs and reports. Votes are awaited; that the
+//! one voted for was elected is no vote, and is written together with its first entries.
 
 use std::io;
 use std::ops::{Bound, RangeBounds};
@@ -22,13 +23,15 @@ pub struct Log {
     wal: Wal,
     /// The newest vote given to the log, which is the one on disk once its write was awaited.
     vote: Option<VoteOf<Types>>,
+    /// That vote was given and is on disk; that it elected somebody is still to be written.
+    elected: bool,
     committed: Option<LogId>,
 }
 
 impl Log {
     /// `vote` and `committed` are what the log held when it was opened.
     pub fn new(wal: Wal, vote: Option<VoteOf<Types>>, committed: Option<LogId>) -> Self {
-        Self { wal, vote, committed }
+        Self { wal, vote, elected: false, committed }
     }
 
     /// Up to where the log is on the disk.
@@ -154,6 +157,12 @@ impl RaftLogStorage<Types> for Log {
     }
 
     async fn save_vote(&mut self, vote: &VoteOf<Types>) -> Result<(), io::Error> {
+        let given = self.vote.is_some_and(|given| given.leader_id() == vote.leader_id());
+        if given && vote.is_committed() {
+            // Term and candidate are on disk, and nothing else binds this member.
+            self.elected |= self.vote.replace(*vote) != Some(*vote);
+            return Ok(());
+        }
         let (done, saved) = oneshot::channel();
         let completion = Box::new(move |result| {
             // The receiver is gone only when the core is, and then nobody relies on the vote.
@@ -161,7 +170,7 @@ impl RaftLogStorage<Types> for Log {
         });
         self.wal.save_vote(types::encode_vote(vote), completion);
         saved.await.map_err(|_| io::Error::other("the log stopped"))??;
-        self.vote = Some(*vote);
+        (self.vote, self.elected) = (Some(*vote), false);
         Ok(())
     }
 
@@ -185,6 +194,12 @@ impl RaftLogStorage<Types> for Log {
             .into_iter()
             .map(|entry| (types::log_id(&entry.log_id()), types::encode_payload(&entry.payload)))
             .collect();
+        if std::mem::take(&mut self.elected)
+            && let Some(vote) = &self.vote
+        {
+            // The entries are not reported before this is synced.
+            self.wal.save_vote(types::encode_vote(vote), Box::new(|_| {}));
+        }
         self.wal.append(records, Box::new(move |result| callback.io_completed(result)));
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use openraft::alias::{LogIdOf, VoteOf};
+use openraft::entry::RaftEntry;
 use openraft::errors::ErrorSource;
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::testing::log::{StoreBuilder, Suite};
@@ -171,5 +172,43 @@ fn a_range_that_is_partly_in_memory_is_read_whole() {
     let mut log = Log::new(wal.clone(), None, None);
     let read = runtime.block_on(log.try_get_log_entries(10..190)).expect("entries");
     assert_eq!(read.len(), 180);
+    wal.close();
+}
+
+#[test]
+fn that_a_vote_elected_somebody_is_written_with_the_first_entries() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let open = || {
+        let options = WalOptions::new(|fatal: store::Fatal| panic!("{fatal}"));
+        Wal::open(Arc::new(RealDisk), folder.path(), options).expect("a log")
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let vote: VoteOf<Types> = openraft::vote::Vote::new(3, 7);
+    let elected: VoteOf<Types> = openraft::vote::Vote::new_committed(3, 7);
+    let (wal, _) = open();
+    let mut log = Log::new(wal.clone(), None, None);
+    runtime.block_on(log.save_vote(&vote)).expect("written");
+    let before = wal.stats().groups;
+    runtime.block_on(log.save_vote(&elected)).expect("remembered");
+    assert_eq!(runtime.block_on(log.read_vote()).expect("a vote"), Some(elected));
+    assert_eq!(wal.stats().groups, before, "it waits for the first entries");
+    let entry = Entry::new(
+        types::raft_id(store::LogId { term: 3, index: 1 }).expect("a position"),
+        openraft::EntryPayload::Blank,
+    );
+    runtime.block_on(log.append([entry], IOFlushed::noop())).expect("queued");
+    assert!(wal.wait_flushed(1));
+    wal.close();
+    let (wal, recovered) = open();
+    let recovered = recovered.vote.map(|vote| types::decode_vote(&vote).expect("a vote"));
+    assert_eq!(recovered, Some(elected));
+    wal.close();
+    // Of somebody this member did not vote for, all of it is new.
+    let (wal, _) = open();
+    let mut log = Log::new(wal.clone(), Some(elected), None);
+    let before = wal.stats().groups;
+    let other: VoteOf<Types> = openraft::vote::Vote::new_committed(4, 8);
+    runtime.block_on(log.save_vote(&other)).expect("written");
+    assert_eq!(wal.stats().groups, before + 1);
     wal.close();
 }
