@@ -10,6 +10,7 @@ use openraft::errors::{InitializeError, RaftError};
 use openraft::{Config, Raft, SnapshotPolicy};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::campaign::Campaigns;
 use super::contact::Contact;
 use super::forward::{self, Forwarded};
 use super::links::{AddressBook, Links, Me, REMOVED_REMEDY};
@@ -66,6 +67,7 @@ pub struct Handle {
     pub member_id: u64,
     pub current: Arc<Current>,
     pub contact: Arc<Contact>,
+    pub campaigns: Arc<Campaigns>,
     pub standing: watch::Receiver<Standing>,
     pub election_timeout: Duration,
     pub strict_reconfig_check: bool,
@@ -110,7 +112,8 @@ pub async fn start(start: Start, mut stop: watch::Receiver<bool>) -> anyhow::Res
     let Start { me, founders, log, machine, current, .. } = start;
     let book = Arc::new(AddressBook::new(current.clone(), start.addresses));
     let links = Links::new(me, book, start.election_timeout);
-    let peers = Peers { links: links.clone(), retry_interval: start.heartbeat_interval };
+    let campaigns = Arc::new(Campaigns::new(me.member_id, start.election_timeout));
+    let peers = Peers::new(links.clone(), campaigns.clone(), start.heartbeat_interval);
     let raft = Raft::new(me.member_id, config, peers, log.clone(), machine)
         .await
         .context("starting consensus on the stored log")?;
@@ -118,6 +121,7 @@ pub async fn start(start: Start, mut stop: watch::Receiver<bool>) -> anyhow::Res
         member_id: me.member_id,
         current,
         contact: Arc::new(Contact::new(start.election_timeout)),
+        campaigns,
         standing: start.standing.subscribe(),
         election_timeout: start.election_timeout,
         strict_reconfig_check: start.strict_reconfig_check,
@@ -180,15 +184,18 @@ fn raft_config(start: &Start) -> anyhow::Result<Arc<Config>> {
     let config = Config {
         cluster_name: "kvd".into(),
         heartbeat_interval: start.heartbeat_interval.as_millis() as u64,
-        election_timeout_min: election * 2 / 5,
-        election_timeout_max: election * 4 / 5,
+        // A member campaigns when it has not heard from a leader for `max` and then for a random time
+        // from `min` to `max`: from 1.1 to 1.4 election timeouts, where etcd takes from 1 to 2. The
+        // votes it then asks for have to come within `min`, the voters' disks included.
+        election_timeout_min: election * 4 / 10,
+        election_timeout_max: election * 7 / 10,
         max_payload_entries: 4096,
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX,
         // A leader that restarts may have replicated more than it kept: it must win a new term.
         enable_leader_restore: Some(false),
         enable_pre_vote: Some(start.pre_vote),
-        quorum_loss_probe_interval: Some(election * 8 / 5),
+        quorum_loss_probe_interval: Some(election * 14 / 10),
         ..Config::default()
     };
     Ok(Arc::new(config.validate().context("heartbeat interval and election timeout")?))

@@ -17,6 +17,7 @@
 //! - Any error of storage ends the process. openraft does not heal itself, a restart does.
 //! - Reads confirm leadership with a round shared by all that wait (ReadIndex), never by a lease.
 
+mod campaign;
 mod change;
 mod contact;
 mod core;

@@ -1,6 +1,7 @@
 //! To the peers: the clients openraft replicates and campaigns through.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::alias::{SnapshotOf, VoteOf};
@@ -16,6 +17,7 @@ use openraft::raft::{
 use openraft::{AnyError, OptionalSend};
 use tokio_stream::{Stream, StreamExt as _};
 
+use super::campaign::Campaigns;
 use super::links::{CallError, Lane, Link, Links, failed, within};
 use super::machine::SnapshotFile;
 use super::types::{Node, Types};
@@ -25,16 +27,22 @@ use crate::limits;
 /// Makes a client for each peer.
 #[derive(Clone)]
 pub struct Peers {
-    pub links: Links,
-    /// At most between attempts to reach one that cannot be reached.
-    pub retry_interval: Duration,
+    links: Links,
+    campaigns: Arc<Campaigns>,
+    retry_interval: Duration,
 }
 
 impl Peers {
+    /// At most `retry_interval` passes between attempts to reach one that cannot be reached.
+    pub fn new(links: Links, campaigns: Arc<Campaigns>, retry_interval: Duration) -> Peers {
+        Peers { links, campaigns, retry_interval }
+    }
+
     fn peer(&self, id: u64, node: &Node, lane: Lane) -> Peer {
         self.links.book().learn(id, &node.peer_urls);
         let vote = self.links.to(id, Lane::Heartbeat);
-        Peer { lane, link: self.links.to(id, lane), vote, retry_interval: self.retry_interval }
+        let (campaigns, retry_interval) = (self.campaigns.clone(), self.retry_interval);
+        Peer { lane, link: self.links.to(id, lane), vote, campaigns, retry_interval }
     }
 }
 
@@ -44,6 +52,7 @@ pub struct Peer {
     link: Link,
     /// Votes are few, small and urgent.
     vote: Link,
+    campaigns: Arc<Campaigns>,
     retry_interval: Duration,
 }
 
@@ -134,6 +143,10 @@ impl RaftNetworkV2<Types> for Peer {
         request: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        if !self.campaigns.may_ask(request.last_log_id) {
+            let what = AnyError::error("another member is about to be elected");
+            return Err(RPCError::Unreachable(Unreachable::new(&what)));
+        }
         let call = self.vote.client.pre_vote(wire::campaign(self.vote.identity(), &request));
         let answer = within(option.soft_ttl(), call).await.map_err(|e| unanswered(&e))?;
         wire::to_voted(answer).map_err(malformed)

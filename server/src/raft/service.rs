@@ -152,9 +152,12 @@ impl peer_server::Peer for PeerService {
 
     async fn pre_vote(&self, request: Request<peer::VoteRequest>) -> Answer<peer::VoteResponse> {
         let mut message = request.into_inner();
-        self.check(message.identity.take())?;
+        let from = self.check(message.identity.take())?;
         let request = wire::to_campaign(message).map_err(malformed)?;
-        let response = self.raft.pre_vote(request).await.map_err(stopped)?;
+        let last = request.last_log_id;
+        let mut response = self.raft.pre_vote(request).await.map_err(stopped)?;
+        response.vote_granted =
+            response.vote_granted && self.handle.campaigns.may_promise(from, last);
         Ok(Response::new(wire::voted(&response)))
     }
 
