@@ -134,7 +134,7 @@ impl RaftNetworkV2<Types> for Peer {
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
         let call = self.vote.client.vote(wire::campaign(self.vote.identity(), &request));
-        let answer = within(option.soft_ttl(), call).await.map_err(|e| unanswered(&e))?;
+        let answer = within(option.hard_ttl(), call).await.map_err(|e| unanswered(&e))?;
         wire::to_voted(answer).map_err(malformed)
     }
 
@@ -148,7 +148,7 @@ impl RaftNetworkV2<Types> for Peer {
             return Err(RPCError::Unreachable(Unreachable::new(&what)));
         }
         let call = self.vote.client.pre_vote(wire::campaign(self.vote.identity(), &request));
-        let answer = within(option.soft_ttl(), call).await.map_err(|e| unanswered(&e))?;
+        let answer = within(option.hard_ttl(), call).await.map_err(|e| unanswered(&e))?;
         wire::to_voted(answer).map_err(malformed)
     }
 
