@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use store::Fatal;
 use store::wal::Wal;
@@ -50,9 +50,13 @@ impl Housekeeper {
             compacted: Some(self.store().compaction_finished()),
             ..Default::default()
         };
-        while errands.wait(limits::HOUSEKEEPING_INTERVAL) {
+        let mut pause = limits::HOUSEKEEPING_INTERVAL;
+        while errands.wait(pause) {
             self.watch_space();
-            self.compact()?;
+            pause = match self.compact()? {
+                true => Duration::ZERO,
+                false => limits::HOUSEKEEPING_INTERVAL,
+            };
             if self.store().checkpoint_due() {
                 self.checkpoint()?;
             }
@@ -98,12 +102,18 @@ impl Housekeeper {
         }
     }
 
-    fn compact(&self) -> Result<(), Fatal> {
+    /// Removes what was compacted, until that is done or a checkpoint is overdue: rows wait for
+    /// one in memory, and when they are too many, writes are refused. True when there is more to do.
+    fn compact(&self) -> Result<bool, Fatal> {
         let store = self.store();
-        while store.compact_step()? {}
+        let overdue = limits::RECENT_FACTOR_OVERDUE * self.shared.options.recent_bytes_max;
+        let mut more = store.compact_step()?;
+        while more && (store.sizes().recent_bytes as usize) < overdue {
+            more = store.compact_step()?;
+        }
         let finished = store.compaction_finished();
         self.compacted.send_if_modified(|known| std::mem::replace(known, finished) != finished);
-        Ok(())
+        Ok(more)
     }
 
     /// The engine must not hold what the log could still lose. On a full disk the rows stay in

@@ -131,7 +131,7 @@ impl Member {
             forwarded.clone(),
             self.snapshots.clone(),
             poke,
-            config.recent_bytes_max * (limits::RECENT_FACTOR_MAX + 1),
+            config.recent_bytes_max * limits::RECENT_FACTOR_WAIT,
         );
         let shared = Arc::new(Shared {
             current: self.current.clone(),
