@@ -105,6 +105,40 @@ async fn a_leader_that_nobody_hears_is_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_slept_through_its_replacement_reads_nothing_stale() {
+    const READERS: usize = 32;
+    let mut cluster = start();
+    let old = cluster.leader().await.unwrap();
+    put(&cluster, old, "a", "1").await;
+    let mut readers = Vec::new();
+    for _ in 0..READERS {
+        let mut reader = cluster.client(old).await.unwrap();
+        assert_eq!(try_get(&mut reader, "a").await.unwrap().as_deref(), Some("1"));
+        readers.push(reader);
+    }
+    cluster.pause(old).unwrap();
+    // Nobody is going to tell it what happened.
+    cluster.cut_off(old);
+    let others: Vec<usize> = cluster.places().filter(|place| *place != old).collect();
+    let new = cluster.leader_of(&others).await.unwrap();
+    put(&cluster, new, "a", "2").await;
+    let reads: Vec<_> = readers
+        .into_iter()
+        .map(|mut reader| tokio::spawn(async move { try_get(&mut reader, "a").await }))
+        .collect();
+    // They wait in its sockets, and it still takes itself for the leader when it finds them there.
+    tokio::time::sleep(ELECTION_TIMEOUT / 2).await;
+    cluster.resume(old).unwrap();
+    for read in reads {
+        let read = read.await.unwrap();
+        assert!(read.is_err(), "it hears of no quorum, but reads {read:?}");
+    }
+    cluster.heal();
+    assert_eq!(get(&cluster, old, "a").await, Some("2".to_owned()));
+    cluster.wait_in_step().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follower_cut_off_from_the_leader_alone_does_not_unseat_it() {
     let cluster = start();
     let leader = cluster.leader().await.unwrap();
