@@ -12,8 +12,8 @@
 //!
 //! Cut off anywhere, the engine holds the state of its meta row, and perhaps rows above its
 //! revision (removed at the next open) and rows its compactions dropped (left out by it).
-//! Commands are applied meanwhile and never wait; compactions do, because which rows are written
-//! must agree with the meta row.
+//! Commands are applied meanwhile and never wait; removals of a compaction do, because which rows
+//! are written must agree with the meta row.
 
 use std::sync::Arc;
 

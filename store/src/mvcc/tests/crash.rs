@@ -156,6 +156,26 @@ fn a_removal_cut_off_anywhere_revives_nothing() {
 }
 
 #[test]
+fn a_compaction_waits_for_a_checkpoint_that_waits_for_the_log() {
+    let mut harness = Harness::new();
+    harness.put(b"a", b"value");
+    harness.store.checkpoint().unwrap();
+    harness.delete(b"a", b"");
+    let compacted = harness.model.revision;
+    harness.compact(compacted).unwrap();
+    assert!(!harness.store.checkpoint_if(|_| false).unwrap());
+    harness.settle();
+    assert!(harness.store.compaction_finished() < compacted);
+    harness.store.checkpoint().unwrap();
+    let left = harness.engine.after_crash(0);
+    harness.reopen(left);
+    harness.check_all();
+    harness.settle();
+    harness.check_all();
+    assert_eq!(harness.store.compaction_finished(), compacted);
+}
+
+#[test]
 fn damage_in_the_engine_is_fatal_to_a_read() {
     let mut harness = Harness::new();
     harness.put(b"key", b"value");
