@@ -106,11 +106,8 @@ impl Housekeeper {
     /// one in memory, and when they are too many, writes are refused. True when there is more to do.
     fn compact(&self) -> Result<bool, Fatal> {
         let store = self.store();
-        let overdue = limits::RECENT_FACTOR_OVERDUE * self.shared.options.recent_bytes_max;
-        let mut more = store.compact_step()?;
-        while more && (store.sizes().recent_bytes as usize) < overdue {
-            more = store.compact_step()?;
-        }
+        let overdue = self.shared.options.recent_bytes_max * limits::RECENT_PERCENT_OVERDUE / 100;
+        let more = store.compact(overdue)?;
         let finished = store.compaction_finished();
         self.compacted.send_if_modified(|known| std::mem::replace(known, finished) != finished);
         Ok(more)

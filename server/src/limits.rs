@@ -12,12 +12,12 @@ pub const APPEND_BYTES_MAX: usize = 512 << 10;
 /// Bytes of proposals waiting for the log. More and clients are told to slow down.
 pub const PROPOSAL_BYTES_MAX: usize = 64 << 20;
 
-/// Rows in memory that a slow checkpoint has not moved yet, as multiples of the configured bound:
-/// from which on a compaction lets the checkpoint go first, applying waits for it, and, as that
-/// waits a while only, clients are told to slow down.
-pub const RECENT_FACTOR_OVERDUE: usize = 2;
-pub const RECENT_FACTOR_WAIT: usize = 4;
-pub const RECENT_FACTOR_MAX: usize = 6;
+/// Rows in memory that no checkpoint has moved yet, in percent of the configured bound: from which
+/// on a compaction lets the checkpoint go first, applying waits for it, and, as that waits a while
+/// only, clients are told to slow down.
+pub const RECENT_PERCENT_OVERDUE: usize = 150;
+pub const RECENT_PERCENT_WAIT: usize = 300;
+pub const RECENT_PERCENT_MAX: usize = 500;
 
 /// What a request may exceed `--max-request-bytes` by before it is not even decoded, as in etcd.
 pub const REQUEST_OVERHEAD_BYTES: usize = 512 << 10;

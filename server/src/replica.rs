@@ -271,7 +271,7 @@ impl Replica {
             return Err(Unavailable::NoSpace);
         }
         let waiting = admission.proposal_bytes.load(Ordering::Relaxed);
-        let recent_max = options.recent_bytes_max * limits::RECENT_FACTOR_MAX;
+        let recent_max = options.recent_bytes_max * limits::RECENT_PERCENT_MAX / 100;
         if waiting + bytes > limits::PROPOSAL_BYTES_MAX
             || current.load().sizes().recent_bytes as usize > recent_max
         {

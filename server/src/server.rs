@@ -131,7 +131,7 @@ impl Member {
             forwarded.clone(),
             self.snapshots.clone(),
             poke,
-            config.recent_bytes_max * limits::RECENT_FACTOR_WAIT,
+            config.recent_bytes_max * limits::RECENT_PERCENT_WAIT / 100,
         );
         let shared = Arc::new(Shared {
             current: self.current.clone(),

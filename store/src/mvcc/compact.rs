@@ -65,6 +65,17 @@ impl Store {
         self.state().finished
     }
 
+    /// Goes on with the compaction that is due until it is done, or until so many bytes of rows
+    /// wait for a checkpoint that this has to come first; does something in any case. True when the
+    /// next call can follow at once.
+    pub fn compact(&self, recent_bytes_max: usize) -> Result<bool, Fatal> {
+        let mut more = self.compact_step()?;
+        while more && self.sizes().recent_bytes < recent_bytes_max as u64 {
+            more = self.compact_step()?;
+        }
+        Ok(more)
+    }
+
     /// Does a bounded piece of the compaction that is due. True when the next piece can follow at
     /// once; false when there is nothing to do, or somebody still reads what would go.
     pub fn compact_step(&self) -> Result<bool, Fatal> {
