@@ -158,3 +158,52 @@ async fn the_log_is_shortened_however_often_a_member_starts() {
     let written = async || snapshots(&cluster, 0).pop();
     cluster.wait("a snapshot file is written", written).await.unwrap();
 }
+
+/// Files of a snapshot on its way to a member.
+fn unfinished(cluster: &Cluster, place: usize) -> Vec<PathBuf> {
+    let dir = cluster.node(place).data_dir().join("snap");
+    let files = fs::read_dir(dir).into_iter().flatten().flatten().map(|file| file.path());
+    files.filter(|path| path.extension().is_none_or(|extension| extension != "db")).collect()
+}
+
+/// What is cut off half-way goes on once the network is back, or begins anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_is_cut_off_arrives_all_the_same() {
+    const KEYS: usize = 32;
+    const VALUE_BYTES: usize = 256 << 10;
+    if Target::from_env().unwrap() == Target::Etcd {
+        return;
+    }
+    let mut cluster = Cluster::start_with(small_log()).unwrap_or_else(|error| panic!("{error:#}"));
+    for is_killed in [false, true] {
+        let leader = cluster.leader().await.unwrap();
+        let (away, other) = ((leader + 1) % 3, (leader + 2) % 3);
+        let installed = cluster.snapshots_installed(away);
+        cluster.kill(away).unwrap();
+        for key in 0..KEYS {
+            let value = "v".repeat(VALUE_BYTES);
+            put(&cluster, leader, &format!("large/{key}"), &value).await;
+        }
+        let last = cluster.status(leader).await.unwrap().raft_index;
+        while [leader, other].iter().any(|place| cluster.purged(*place) < last) {
+            write_much(&cluster, leader).await;
+        }
+        cluster.cut_after(leader, away, KEYS * VALUE_BYTES / 2);
+        cluster.spawn(away).unwrap();
+        let cut = async || cluster.is_cut(leader, away).then_some(());
+        cluster.wait("half of the file is sent", cut).await.unwrap();
+        assert_eq!(cluster.snapshots_installed(away), installed);
+        assert_eq!(unfinished(&cluster, away).len(), 1);
+        if is_killed {
+            cluster.kill(away).unwrap();
+            cluster.heal();
+            cluster.start_again(away).unwrap();
+        } else {
+            cluster.heal();
+        }
+        let arrived = async || (cluster.snapshots_installed(away) > installed).then_some(());
+        cluster.wait("the snapshot arrives", arrived).await.unwrap();
+        cluster.wait_in_step().await.unwrap();
+        assert_eq!(unfinished(&cluster, away), Vec::<PathBuf>::new());
+    }
+}

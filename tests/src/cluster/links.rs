@@ -13,7 +13,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::net::Ipv4Addr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -41,6 +41,8 @@ pub(super) struct Links {
 
 struct Shared {
     cuts: watch::Sender<Cuts>,
+    /// Bytes until a direction is cut by itself.
+    fuses: Mutex<HashMap<(usize, usize), usize>>,
     /// The members' process ids, by their places.
     processes: Mutex<Vec<Option<u32>>>,
     /// The newest look at `/proc/net/tcp`. It is long on a busy machine, and those who are turned
@@ -62,8 +64,8 @@ impl Links {
             .enable_all()
             .build()?;
         let (cuts, _) = watch::channel(Cuts::new());
-        let (processes, sockets) = Default::default();
-        let shared = Arc::new(Shared { cuts, processes, sockets });
+        let (fuses, processes, sockets) = Default::default();
+        let shared = Arc::new(Shared { cuts, fuses, processes, sockets });
         Ok(Self { shared, runtime: Some(runtime) })
     }
 
@@ -95,7 +97,16 @@ impl Links {
         });
     }
 
+    pub(super) fn cut_after(&self, from: usize, to: usize, bytes: usize) {
+        self.shared.fuses().insert((from, to), bytes);
+    }
+
+    pub(super) fn is_cut(&self, from: usize, to: usize) -> bool {
+        self.shared.cuts.borrow().contains(&(from, to))
+    }
+
     pub(super) fn heal(&self) {
+        self.shared.fuses().clear();
         self.shared.cuts.send_modify(Cuts::clear);
     }
 }
@@ -129,22 +140,24 @@ async fn serve(shared: Arc<Shared>, dialler: TcpStream, to: usize, listens: u16)
     member.set_nodelay(true).ok()?;
     let (dialler_reads, dialler_writes) = dialler.into_split();
     let (member_reads, member_writes) = member.into_split();
-    let there = pump(cuts.clone(), (from, to), dialler_reads, member_writes);
-    let back = pump(cuts, (to, from), member_reads, dialler_writes);
+    let there = pump(&shared, (from, to), dialler_reads, member_writes);
+    let back = pump(&shared, (to, from), member_reads, dialler_writes);
     tokio::join!(there, back);
     None
 }
 
 /// Carries bytes one way as long as that way is open; an end is carried as well.
 async fn pump(
-    mut cuts: watch::Receiver<Cuts>,
+    shared: &Shared,
     way: (usize, usize),
     mut reader: OwnedReadHalf,
     mut writer: OwnedWriteHalf,
 ) -> Option<()> {
+    let mut cuts = shared.cuts.subscribe();
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
         let bytes = reader.read(&mut buffer).await.unwrap_or(0);
+        shared.burn(way, bytes);
         cuts.wait_for(|cuts| !cuts.contains(&way)).await.ok()?;
         if bytes == 0 {
             return writer.shutdown().await.ok();
@@ -154,6 +167,25 @@ async fn pump(
 }
 
 impl Shared {
+    fn fuses(&self) -> MutexGuard<'_, HashMap<(usize, usize), usize>> {
+        self.fuses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Cuts a direction if these bytes are too many for its fuse.
+    fn burn(&self, way: (usize, usize), bytes: usize) {
+        let mut fuses = self.fuses();
+        let Some(left) = fuses.get_mut(&way) else { return };
+        match left.checked_sub(bytes) {
+            Some(rest) => *left = rest,
+            None => {
+                fuses.remove(&way);
+                self.cuts.send_modify(|cuts| {
+                    cuts.insert(way);
+                });
+            }
+        }
+    }
+
     async fn who_dialled(&self, dialler: &TcpStream) -> Option<usize> {
         let ports = (dialler.peer_addr().ok()?.port(), dialler.local_addr().ok()?.port());
         let socket = format!("socket:[{}]", self.inode(ports).await?);

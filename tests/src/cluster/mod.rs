@@ -210,6 +210,15 @@ impl Cluster {
         self.links().cut(from, to);
     }
 
+    /// The same once `from` has sent so many more bytes.
+    pub fn cut_after(&self, from: usize, to: usize, bytes: usize) {
+        self.links().cut_after(from, to, bytes);
+    }
+
+    pub fn is_cut(&self, from: usize, to: usize) -> bool {
+        self.links().is_cut(from, to)
+    }
+
     /// Cuts a member off from all others, both ways.
     pub fn cut_off(&self, place: usize) {
         for other in self.places().filter(|other| *other != place) {
