@@ -27,6 +27,7 @@ use clap::{Parser, Subcommand};
 
 use campaign::Violation;
 use cmd::crash::Crash;
+use cmd::failover::Failover;
 use cmd::full_disk::FullDisk;
 use cmd::lag::Lag;
 use cmd::memory::Memory;
@@ -52,6 +53,8 @@ enum Command {
     FullDisk(FullDisk),
     /// Kills, pauses, cuts off, damages and replaces members of a cluster, several at a time
     Mixed(Mixed),
+    /// Takes the leader away, and says how long nobody could write
+    Failover(Failover),
     /// Makes members need snapshots, again and again, under as many writes as there can be
     Lag(Lag),
     /// Writes gigabytes into a small working set, and looks at the memory held
@@ -63,6 +66,7 @@ enum Command {
 fn main() -> ExitCode {
     let (name, result) = match &Cli::parse().command {
         Command::Crash(command) => ("crash", command.run()),
+        Command::Failover(command) => ("failover", command.run()),
         Command::FullDisk(command) => ("full-disk", command.run()),
         Command::Lag(command) => ("lag", command.run()),
         Command::Memory(command) => ("memory", command.run()),

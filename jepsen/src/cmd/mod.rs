@@ -1,6 +1,7 @@
 //! The commands, one a file.
 
 pub(crate) mod crash;
+pub(crate) mod failover;
 pub(crate) mod full_disk;
 pub(crate) mod lag;
 pub(crate) mod memory;
