@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!  1 api/kv.rs          put        check the request, build the command
-//!  2 replica.rs         propose    admission; everything ready in this turn of the runtime
+//!  2 replica.rs         propose    `admission.rs`; everything ready in this turn of the runtime
 //!                                  travels to the raft thread as one message
 //!  3 raft/core.rs       propose    client_write: openraft merges what is waiting into one append
 //!  4 raft/log.rs        append     entries become log records and are queued for kvd-log
@@ -26,6 +26,7 @@ pub mod config;
 pub mod limits;
 pub mod logging;
 
+mod admission;
 mod api;
 mod bootstrap;
 mod connection;

@@ -11,7 +11,6 @@ mod current;
 pub use answers::{Inbox, Outboxes, Reads, Waiter};
 pub use current::Current;
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,7 +20,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use answers::deliver;
 
-use crate::limits;
+use crate::admission::{Admission, may_grow};
 use crate::poke::Poke;
 use crate::raft::types::{Outcome, Proposal};
 use crate::raft::{Change, ChangeError};
@@ -86,31 +85,12 @@ pub struct Standing {
     pub is_learner: bool,
 }
 
-/// Admission: what this member refuses before it proposes.
-#[derive(Default)]
-pub struct Admission {
-    proposal_bytes: AtomicUsize,
-    /// Set by the housekeeper: room on the disk is for the log alone.
-    disk_full: AtomicBool,
-}
-
-impl Admission {
-    pub fn set_disk_full(&self, full: bool) -> bool {
-        self.disk_full.swap(full, Ordering::Relaxed)
-    }
-
-    pub fn disk_full(&self) -> bool {
-        self.disk_full.load(Ordering::Relaxed)
-    }
-}
-
 /// Election timeouts without a leader until streams that need one are ended, as in etcd.
 const LEADERLESS_TIMEOUTS: u32 = 3;
 
 /// Settings of the door.
 #[derive(Clone, Debug)]
 pub struct ReplicaOptions {
-    pub request_bytes_max: usize,
     pub recent_bytes_max: usize,
     pub timeout: Duration,
     pub election_timeout: Duration,
@@ -119,7 +99,7 @@ pub struct ReplicaOptions {
 /// Shared by the handles of all runtimes.
 pub struct Shared {
     pub current: Arc<Current>,
-    pub admission: Admission,
+    pub admission: Arc<Admission>,
     pub standing: watch::Receiver<Standing>,
     pub outboxes: Arc<Outboxes>,
     pub options: ReplicaOptions,
@@ -195,21 +175,17 @@ impl Replica {
 
     /// Replicates a command and returns what applying it answered.
     pub async fn propose(&self, op: command::Op) -> Proposed {
-        let grows = matches!(op, command::Op::Put(_))
-            || matches!(&op, command::Op::Txn(txn) if may_put(txn));
+        let grows = may_grow(&op);
         let proposal = Proposal::new(&Command { op: Some(op) });
-        let bytes = proposal.command_len();
-        self.admit(bytes, grows)?;
+        // Given back when this returns, or is dropped because the client gave up.
+        let _claim = self.shared.admission.claim(&proposal, grows)?;
 
-        let bytes_waiting = &self.shared.admission.proposal_bytes;
-        bytes_waiting.fetch_add(bytes, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
         let waiter =
             Waiter { outboxes: self.shared.outboxes.clone(), runtime: self.turn.runtime, answer };
         let begun = Instant::now();
         self.turn.add(|requests| requests.proposals.push((proposal, waiter)));
         let answer = tokio::time::timeout(self.shared.options.timeout, answered).await;
-        bytes_waiting.fetch_sub(bytes, Ordering::Relaxed);
         match answer {
             Ok(Ok(Ok(Outcome(outcome)))) => Ok(outcome),
             Ok(Ok(Err(why))) => Err(why),
@@ -261,34 +237,6 @@ impl Replica {
         let gone = compacted.wait_for(|finished| *finished >= revision).await;
         gone.map(|_| ()).map_err(|_| Unavailable::Stopped)
     }
-
-    fn admit(&self, bytes: usize, grows: bool) -> Result<(), Unavailable> {
-        let Shared { admission, options, current, .. } = &*self.shared;
-        if bytes > options.request_bytes_max {
-            return Err(Unavailable::RequestTooLarge);
-        }
-        if grows && admission.disk_full() {
-            return Err(Unavailable::NoSpace);
-        }
-        let waiting = admission.proposal_bytes.load(Ordering::Relaxed);
-        let recent_max = options.recent_bytes_max * limits::RECENT_PERCENT_MAX / 100;
-        if waiting + bytes > limits::PROPOSAL_BYTES_MAX
-            || current.load().sizes().recent_bytes as usize > recent_max
-        {
-            return Err(Unavailable::TooManyRequests);
-        }
-        Ok(())
-    }
-}
-
-/// Whether any branch of a transaction can write a value.
-fn may_put(txn: &proto::etcdserverpb::TxnRequest) -> bool {
-    use proto::etcdserverpb::request_op::Request;
-    txn.success.iter().chain(&txn.failure).any(|op| match &op.request {
-        Some(Request::RequestPut(_)) => true,
-        Some(Request::RequestTxn(nested)) => may_put(nested),
-        _ => false,
-    })
 }
 
 impl Turn {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::admission::Admission;
 use crate::api::Identity;
 use crate::config::{Config, Url};
 use crate::connection::{self, ConnectionOptions};
@@ -18,9 +19,7 @@ use crate::listen::{self, Bound};
 use crate::member::Member;
 use crate::poke::{Errands, Poke};
 use crate::raft;
-use crate::replica::{
-    Admin, Admission, Inbox, Outboxes, ReplicaOptions, Requests, Shared, Standing,
-};
+use crate::replica::{Admin, Current, Inbox, Outboxes, ReplicaOptions, Requests, Shared, Standing};
 use crate::watch::Hub;
 use crate::{limits, stop};
 
@@ -133,9 +132,10 @@ impl Member {
             poke,
             config.recent_bytes_max * limits::RECENT_PERCENT_WAIT / 100,
         );
+        let admission = Arc::new(admission(config, &self.current));
         let shared = Arc::new(Shared {
             current: self.current.clone(),
-            admission: Admission::default(),
+            admission: admission.clone(),
             standing,
             outboxes: outboxes.clone(),
             options: replica_options(config),
@@ -156,6 +156,7 @@ impl Member {
             machine,
             forwarded,
             current: self.current.clone(),
+            admission,
             snapshots: self.snapshots.clone(),
             requests,
             outboxes,
@@ -164,11 +165,7 @@ impl Member {
             snapshot_requests,
             peers,
             peer_options: peer_options(config),
-            pages: PeerPages {
-                version: config.server_version.clone(),
-                identity: self.identity,
-                current: self.current.clone(),
-            },
+            pages: self.peer_pages(config),
         };
         let raft = spawn_raft(start, stop)?;
         let reserve = config.clone();
@@ -187,6 +184,14 @@ impl Member {
         .spawn(errands)?;
         Ok(Parts { shared, inboxes, compacted, raft, keeper })
     }
+
+    fn peer_pages(&self, config: &Config) -> PeerPages {
+        PeerPages {
+            version: config.server_version.clone(),
+            identity: self.identity,
+            current: self.current.clone(),
+        }
+    }
 }
 
 fn spawn_raft(
@@ -202,13 +207,17 @@ fn spawn_raft(
     })
 }
 
+fn admission(config: &Config, current: &Arc<Current>) -> Admission {
+    let recent_bytes_max = config.recent_bytes_max * limits::RECENT_PERCENT_MAX / 100;
+    Admission::new(current.clone(), config.max_request_bytes, recent_bytes_max)
+}
+
 fn request_timeout(config: &Config) -> Duration {
     limits::REQUEST_TIMEOUT_BASE + 2 * config.election_timeout
 }
 
 fn replica_options(config: &Config) -> ReplicaOptions {
     ReplicaOptions {
-        request_bytes_max: config.max_request_bytes,
         recent_bytes_max: config.recent_bytes_max,
         timeout: request_timeout(config),
         election_timeout: config.election_timeout,

@@ -8,13 +8,15 @@ use super::{
     ClusterState, Config, Error, InitialMember, LogConfig, LogFormat, LogLevel, LogOutput, Url,
     value,
 };
+use crate::limits;
 
 const QUOTA_BYTES_DEFAULT: u64 = 2 << 30;
 /// etcd warns above it, because a snapshot then takes long to send.
 const QUOTA_BYTES_RECOMMENDED: u64 = 8 << 30;
 const REQUEST_BYTES_RECOMMENDED: u64 = 10 << 20;
-/// A gRPC message has a 32-bit length, and responses carry more than the request did.
-const REQUEST_BYTES_MAX: i64 = 1 << 30;
+/// Several fit into the memory for proposals, and one with its frame into a message to a peer.
+const REQUEST_BYTES_MAX: i64 = limits::PROPOSAL_BYTES_MAX as i64 / 2;
+const _: () = assert!(limits::PROPOSAL_BYTES_MAX <= limits::PEER_MESSAGE_BYTES_MAX);
 /// A terabyte: what no cache needs, and what every usize of a 64-bit machine holds.
 const MEMORY_BYTES_MAX: i64 = 1 << 40;
 const PROGRESS_NOTIFY_DEFAULT: Duration = Duration::from_secs(600);

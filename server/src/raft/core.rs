@@ -22,6 +22,7 @@ use super::reads::{self, ReadQueue};
 use super::service::PeerService;
 use super::types::{Node, Proposal, Reply, To, Types};
 use super::{change, door};
+use crate::admission::Admission;
 use crate::connection::ConnectionOptions;
 use crate::http_pages::PeerPages;
 use crate::replica::{Admin, AdminError, Current, Outboxes, Reads, Requests, Standing, Waiter};
@@ -47,6 +48,7 @@ pub struct Start {
     pub machine: Machine,
     pub forwarded: Arc<Forwarded>,
     pub current: Arc<Current>,
+    pub admission: Arc<Admission>,
     pub snapshots: Arc<Snapshots>,
     pub requests: mpsc::UnboundedReceiver<Requests>,
     pub outboxes: Arc<Outboxes>,
@@ -66,6 +68,7 @@ pub struct Start {
 pub struct Handle {
     pub member_id: u64,
     pub current: Arc<Current>,
+    pub admission: Arc<Admission>,
     pub contact: Arc<Contact>,
     pub campaigns: Arc<Campaigns>,
     pub standing: watch::Receiver<Standing>,
@@ -120,6 +123,7 @@ pub async fn start(start: Start, mut stop: watch::Receiver<bool>) -> anyhow::Res
     let handle = Handle {
         member_id: me.member_id,
         current,
+        admission: start.admission,
         contact: Arc::new(Contact::new(start.election_timeout)),
         campaigns,
         standing: start.standing.subscribe(),

@@ -12,14 +12,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::errors::Fatal;
-use proto::peer::{ProposeRequest, ProposeResponse};
+use proto::peer::refused_proposal::Reason;
+use proto::peer::{ProposeRequest, ProposeResponse, RefusedProposal};
 use tokio::sync::mpsc;
 
 use super::core::{Core, Handle};
 use super::links::{CallError, Lane, Links, within};
 use super::types::{Proposal, Reply, To, Types};
 use crate::limits;
-use crate::replica::Waiter;
+use crate::replica::{Unavailable, Waiter};
 
 /// Who waits here for proposals that went to the leader.
 pub struct Forwarded {
@@ -91,21 +92,27 @@ pub fn send(
         tokio::spawn(async move {
             let identity = Some(link.identity());
             let request = ProposeRequest { identity, term, proposals: payloads };
-            let refused = match within(timeout, link.client.propose(request)).await {
+            let refusals = match within(timeout, link.client.propose(request)).await {
                 Ok(ProposeResponse { refused }) => refused,
-                Err(CallError::NotSent(_)) => (0..sent.len() as u32).collect(),
+                Err(CallError::NotSent(_)) => {
+                    (0..sent.len() as u32).map(|at| refused(at, Reason::NotLeader)).collect()
+                }
                 // Whether they got into the log will show, or the clients give up.
                 Err(error) => {
                     tracing::debug!(%error, "sending proposals to the leader");
                     return;
                 }
             };
-            for position in refused {
-                let Some((number, proposal)) = sent.get(position as usize) else { continue };
-                let waiter = forwarded.lock().remove(number);
-                if let Some(waiter) = waiter {
+            for refusal in refusals {
+                let Some((number, proposal)) = sent.get(refusal.position as usize) else {
+                    continue;
+                };
+                let Some(waiter) = forwarded.lock().remove(number) else { continue };
+                match refusal.reason() {
                     // The raft thread is gone only when the process stops.
-                    let _ = again.send((proposal.clone(), waiter));
+                    Reason::NotLeader => drop(again.send((proposal.clone(), waiter))),
+                    Reason::NoSpace => waiter.failed(Unavailable::NoSpace),
+                    Reason::TooManyRequests => waiter.failed(Unavailable::TooManyRequests),
                 }
             }
         });
@@ -131,7 +138,7 @@ pub async fn accept(
     raft: &Core,
     handle: &Handle,
     request: ProposeRequest,
-    refuse: &mpsc::UnboundedSender<u32>,
+    refuse: &mpsc::UnboundedSender<RefusedProposal>,
 ) -> Result<(), NotAccepted> {
     let standing = handle.standing();
     let leads = standing.leader == handle.member_id && standing.term == request.term;
@@ -139,15 +146,24 @@ pub async fn accept(
         // A message's buffer lives as long as any part of it.
         let proposal = Proposal::decode(Bytes::copy_from_slice(&payload));
         let proposal = proposal.map_err(|_| NotAccepted::Malformed("a proposal is no command"))?;
-        if leads {
-            let to = To::Peer { position, refuse: refuse.clone() };
-            raft.client_write_ff(proposal, Some(Reply::new(to)))
-                .await
-                .map_err(NotAccepted::Stopped)?;
-        } else {
-            // Whoever asked is told when it is still there.
-            let _ = refuse.send(position);
-        }
+        let reason = match handle.admission.accept(&proposal) {
+            _ if !leads => Reason::NotLeader,
+            Err(Unavailable::NoSpace) => Reason::NoSpace,
+            Err(_) => Reason::TooManyRequests,
+            Ok(()) => {
+                let to = To::Peer { position, refuse: refuse.clone() };
+                raft.client_write_ff(proposal, Some(Reply::new(to)))
+                    .await
+                    .map_err(NotAccepted::Stopped)?;
+                continue;
+            }
+        };
+        // Whoever asked is told when it is still there.
+        let _ = refuse.send(refused(position, reason));
     }
     Ok(())
+}
+
+pub fn refused(position: u32, reason: Reason) -> RefusedProposal {
+    RefusedProposal { position, reason: reason.into() }
 }

@@ -219,8 +219,8 @@ impl peer_server::Peer for PeerService {
         })?;
         drop(refuse);
         let mut refused = Vec::new();
-        while let Some(position) = refusals.recv().await {
-            refused.push(position);
+        while let Some(refusal) = refusals.recv().await {
+            refused.push(refusal);
         }
         Ok(Response::new(peer::ProposeResponse { refused }))
     }

@@ -13,6 +13,8 @@ use openraft::raft::responder::Responder;
 use openraft::{RaftTypeConfig, vote::leader_id_std};
 use prost::Message;
 use proto::internal;
+use proto::peer::RefusedProposal;
+use proto::peer::refused_proposal::Reason;
 use store::LogId;
 use store::mvcc::Response;
 use tokio::sync::mpsc;
@@ -259,7 +261,7 @@ pub enum To {
     /// A client of this member; a proposal that did not get into the log comes back.
     Client { waiter: Waiter, proposal: Proposal, again: mpsc::UnboundedSender<(Proposal, Waiter)> },
     /// Another member, of what was refused; the rest it sees when it applies it.
-    Peer { position: u32, refuse: mpsc::UnboundedSender<u32> },
+    Peer { position: u32, refuse: mpsc::UnboundedSender<RefusedProposal> },
 }
 
 /// openraft is generic over what a responder receives; the function pointer ties ours to the one
@@ -285,7 +287,9 @@ fn deliver(to: To, result: ClientWriteResult<Types>) {
     let refused = matches!(result, Err(ClientWriteError::ForwardToLeader(_)));
     match to {
         // Whoever asked is gone only when the process stops or the connection broke.
-        To::Peer { position, refuse } if refused => drop(refuse.send(position)),
+        To::Peer { position, refuse } if refused => {
+            let _ = refuse.send(super::forward::refused(position, Reason::NotLeader));
+        }
         To::Client { waiter, proposal, again } if refused => drop(again.send((proposal, waiter))),
         To::Peer { .. } => {}
         To::Client { waiter, .. } => match result {

@@ -1,6 +1,7 @@
 //! Several members: what happens to them, and what clients must not notice. With `TARGET=etcd` the
 //! same against the original.
 
+mod admission;
 mod disks;
 mod faults;
 mod network;
