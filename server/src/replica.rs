@@ -39,6 +39,8 @@ pub enum Unavailable {
     Stopped,
     /// Nobody answered in time; a write may still happen.
     Timeout,
+    /// There was no leader to propose it to in all that time: nothing has happened.
+    NeverProposed,
 }
 
 /// A proposal that was not refused has the state machine's answer.
@@ -183,25 +185,29 @@ impl Replica {
         let (answer, answered) = oneshot::channel();
         let waiter =
             Waiter { outboxes: self.shared.outboxes.clone(), runtime: self.turn.runtime, answer };
-        let begun = Instant::now();
+        let (begun, before) = (Instant::now(), self.standing());
         self.turn.add(|requests| requests.proposals.push((proposal, waiter)));
         let answer = tokio::time::timeout(self.shared.options.timeout, answered).await;
         match answer {
             Ok(Ok(Ok(Outcome(outcome)))) => Ok(outcome),
             Ok(Ok(Err(why))) => Err(why),
             Ok(Err(_)) => Err(Unavailable::Stopped),
-            Err(_) => Err(self.timed_out(begun)),
+            Err(_) => Err(self.timed_out(begun, before)),
         }
     }
 
-    /// What etcd says of a proposal without an answer: whether a leader may be to blame that was
-    /// lost around the time it was made.
-    fn timed_out(&self, begun: Instant) -> Unavailable {
+    /// What etcd says of a proposal without an answer: whether there was no leader at all, or one may
+    /// be to blame that was lost around the time it was made.
+    fn timed_out(&self, begun: Instant, before: Standing) -> Unavailable {
+        let now = self.standing();
+        if (before.leader, now.leader) == (0, 0) && before.elected == now.elected {
+            return Unavailable::NeverProposed;
+        }
         let lost = |elected: Instant| {
             begun < elected
                 && elected.duration_since(begun) < 2 * self.shared.options.election_timeout
         };
-        match self.standing().elected.is_some_and(lost) {
+        match now.elected.is_some_and(lost) {
             true => Unavailable::LeaderFailed,
             false => Unavailable::Timeout,
         }

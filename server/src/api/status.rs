@@ -36,6 +36,7 @@ pub fn unavailable(why: Unavailable) -> Status {
         Unavailable::NoSpace => refused(Refusal::NoSpace),
         Unavailable::NoLeader => etcd(Code::Unavailable, "no leader"),
         Unavailable::Stopped => etcd(Code::Unavailable, "server stopped"),
+        Unavailable::NeverProposed => Status::deadline_exceeded("context deadline exceeded"),
         Unavailable::Timeout => etcd(Code::Unavailable, "request timed out"),
         Unavailable::LeaderFailed => {
             etcd(Code::Unavailable, "request timed out, possibly due to previous leader failure")

@@ -1,5 +1,10 @@
 //! Members that do not hear each other.
 
+use proto::etcdserverpb::watch_request::RequestUnion;
+use proto::etcdserverpb::{WatchCreateRequest, WatchRequest};
+use tokio_stream::StreamExt;
+use tonic::Code;
+
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -135,6 +140,59 @@ async fn a_leader_that_slept_through_its_replacement_reads_nothing_stale() {
     }
     cluster.heal();
     assert_eq!(get(&cluster, old, "a").await, Some("2".to_owned()));
+    cluster.wait_in_step().await.unwrap();
+}
+
+/// A call by whoever would rather have an error than an answer of a member without a leader.
+fn led<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("hasleader", "true".parse().unwrap());
+    request
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_asks_for_a_leader_is_told_that_there_is_none() {
+    const NO_LEADER: &str = "etcdserver: no leader";
+    let cluster = start();
+    let leader = cluster.leader().await.unwrap();
+    let place = (leader + 1) % 3;
+    put(&cluster, place, "a", "1").await;
+    let mut client = cluster.client(place).await.unwrap();
+    let local = || RangeRequest { key: b"a".into(), serializable: true, ..RangeRequest::default() };
+    let create = WatchCreateRequest { key: b"a".into(), ..WatchCreateRequest::default() };
+    let create = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
+    let watch = || tokio_stream::once(create.clone()).chain(tokio_stream::pending());
+    client.kv.range(led(local())).await.unwrap();
+    let mut asks = client.watch.watch(led(watch())).await.unwrap().into_inner();
+    let mut does_not_ask = client.watch.watch(watch()).await.unwrap().into_inner();
+    assert!(asks.message().await.unwrap().unwrap().created);
+    assert!(does_not_ask.message().await.unwrap().unwrap().created);
+    cluster.cut_off(place);
+    let alone = async || (cluster.status(place).await?.leader == 0).then_some(());
+    cluster.wait("the follower misses its leader", alone).await.unwrap();
+
+    client.kv.range(local()).await.unwrap();
+    let status = client.kv.range(led(local())).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::Unavailable, NO_LEADER));
+    let status = client.watch.watch(led(watch())).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::Unavailable, NO_LEADER));
+    let status = asks.message().await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::Unavailable, NO_LEADER));
+    // Whoever does not ask waits, and is told after a while; nothing has happened.
+    let write = PutRequest { key: b"b".into(), ..PutRequest::default() };
+    let status = client.kv.put(write).await.unwrap_err();
+    let told = (status.code(), status.message());
+    assert_eq!(told, (Code::DeadlineExceeded, "context deadline exceeded"));
+    let status = client.kv.range(RangeRequest { serializable: false, ..local() }).await;
+    let status = status.unwrap_err();
+    let told = (status.code(), status.message());
+    assert_eq!(told, (Code::Unavailable, "etcdserver: request timed out"));
+
+    cluster.heal();
+    put(&cluster, leader, "a", "2").await;
+    let events = does_not_ask.message().await.unwrap().unwrap().events;
+    assert_eq!(events.len(), 1);
+    assert_eq!(get(&cluster, place, "b").await, None);
     cluster.wait_in_step().await.unwrap();
 }
 
