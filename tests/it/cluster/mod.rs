@@ -5,6 +5,7 @@ mod admission;
 mod disks;
 mod faults;
 mod network;
+mod peers;
 mod snapshots;
 
 use std::fs;
