@@ -91,6 +91,7 @@ pub fn open(
     options: &Options,
 ) -> Result<(Arc<Store>, Report), Fatal> {
     snapshot::remove_unfinished(&places.snap)?;
+    rebuild::remove_leftovers(places)?;
     let attempts = Attempts::of(&places.db);
     let reason = if !places.has_engine() {
         None
@@ -113,19 +114,23 @@ pub fn open(
     let reason = reason.unwrap_or_else(|| "it is missing".into());
     let described = from.as_ref().map_or("the log".into(), |path| path.display().to_string());
     tracing::warn!(reason, from = described, "rebuilding the engine");
-    rebuild::replace(places, source.as_ref().map(|(snapshot, _)| snapshot), options)?;
+    let snapshot = source.as_ref().map(|(snapshot, _)| snapshot);
+    rebuild::replace(places, snapshot, options, rebuild::DAMAGED)?;
     Ok((try_new(places, options)?, Report::Rebuilt { reason, from }))
 }
 
 /// Replaces the state by that of a snapshot, which came from the leader and lies among the
-/// snapshot files already. Nobody may write through a store opened before.
+/// snapshot files already. Nobody may write through a store opened before; its engine is removed,
+/// and takes no room once nobody reads through it either.
 pub fn install(
     places: &Places,
     snapshot: &Snapshot,
     options: &Options,
 ) -> Result<Arc<Store>, Fatal> {
-    rebuild::replace(places, Some(snapshot), options)?;
-    try_new(places, options)
+    rebuild::replace(places, Some(snapshot), options, rebuild::REPLACED)?;
+    let store = try_new(places, options)?;
+    rebuild::remove_leftovers(places)?;
+    Ok(store)
 }
 
 /// Makes the next start rebuild the engine, because it held something that cannot be. To be

@@ -10,9 +10,12 @@ use crate::engine::{Engine, SledEngine};
 use crate::snapshot::{self, Checksum, Snapshot};
 use crate::{Fatal, LogId};
 
-/// Where the engine is built, and where the one it replaces is kept.
+/// Where the engine is built.
 const BUILDING: &str = "building";
-const DAMAGED: &str = "damaged-1";
+/// Where one that cannot be trusted is kept.
+pub(super) const DAMAGED: &str = "damaged-1";
+/// Where a sound one that was replaced waits to be removed.
+pub(super) const REPLACED: &str = "replaced";
 
 /// The newest intact snapshot that the log joins. `None` if the log alone will do.
 pub(super) fn choose(
@@ -59,11 +62,13 @@ pub(super) fn joins(applied: LogId, purged: Option<LogId>) -> bool {
     purged.is_none_or(|purged| applied.index >= purged.index)
 }
 
-/// Replaces the engine by one that holds `snapshot`, or removes it. What was there is kept once.
+/// Replaces the engine by one that holds `snapshot`, or removes it. What was there is set `aside`,
+/// where it takes the place of an earlier one.
 pub(super) fn replace(
     places: &Places,
     snapshot: Option<&Snapshot>,
     options: &Options,
+    aside: &str,
 ) -> Result<(), Fatal> {
     let db = &places.db;
     let building = db.with_extension(BUILDING);
@@ -74,9 +79,9 @@ pub(super) fn replace(
         snapshot::load(snapshot, &engine)?;
     }
     if places.has_engine() {
-        let damaged = db.with_extension(DAMAGED);
-        remove_dir(&damaged)?;
-        std::fs::rename(db, &damaged).map_err(|source| Fatal::io("rename", db, source))?;
+        let aside = db.with_extension(aside);
+        remove_dir(&aside)?;
+        std::fs::rename(db, &aside).map_err(|source| Fatal::io("rename", db, source))?;
     }
     remove_dir(db)?;
     if snapshot.is_some() {
@@ -85,6 +90,12 @@ pub(super) fn replace(
     let parent = db.parent().unwrap_or(Path::new("."));
     let synced = File::open(parent).and_then(|dir| dir.sync_all());
     synced.map_err(|source| Fatal::io("sync", parent, source))
+}
+
+/// Removes what nobody asks for any more: a sound engine that was replaced, an unfinished one.
+pub(super) fn remove_leftovers(places: &Places) -> Result<(), Fatal> {
+    remove_dir(&places.db.with_extension(REPLACED))?;
+    remove_dir(&places.db.with_extension(BUILDING))
 }
 
 fn remove_dir(dir: &Path) -> Result<(), Fatal> {

@@ -90,6 +90,15 @@ impl Member {
         Places { db: self.dir.path().join("db"), snap: self.dir.path().join("snap") }
     }
 
+    /// What is in its directory.
+    fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.dir.path()).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
     fn options() -> Options {
         let (store, engine) = (StoreOptions::default(), SledOptions::default());
         Options { store, engine, stall: Duration::from_secs(60) }
@@ -308,12 +317,7 @@ fn a_condemned_engine_is_rebuilt_and_one_is_kept() {
         assert!(matches!(report, Report::Rebuilt { .. }), "{report:?}");
         assert_eq!(dump(&store), before);
     }
-    let mut names: Vec<String> = std::fs::read_dir(member.dir.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    assert_eq!(names, ["db", "db.damaged-1", "snap"]);
+    assert_eq!(member.names(), ["db", "db.damaged-1", "snap"]);
 }
 
 #[test]
@@ -328,14 +332,44 @@ fn an_installed_snapshot_replaces_the_state() {
     let snapshot = Snapshot::open(&target, Checksum::Verify).unwrap();
     let installed = install(&follower.places(), &snapshot, &Member::options()).unwrap();
     assert_eq!(installed.applied(), snapshot.state().applied);
-    // Readers of the old state still hold it.
+    // Readers of the old state still hold it, but it has no name any more.
     assert_eq!(store.revision(), 2);
+    assert_eq!(follower.names(), ["db", "snap"]);
     drop(installed);
     follower.purged = Some(snapshot.state().applied);
     follower.log = leader.log.clone();
     let (reopened, report) = follower.open().unwrap();
     assert_eq!(report, Report::Opened);
     assert_eq!(dump(&reopened), dump(&leader.open().unwrap().0));
+}
+
+#[test]
+fn an_installed_snapshot_leaves_a_damaged_engine_alone() {
+    let (mut member, before) = Member::with_history();
+    condemn(&member.places()).unwrap();
+    drop(member.open().unwrap());
+    assert_eq!(member.names(), ["db", "db.damaged-1", "snap"]);
+    let damaged = member.dir.path().join("db.damaged-1");
+    std::fs::write(damaged.join("mark"), "").unwrap();
+    let snapshot = Snapshot::open(&member.files[1], Checksum::Verify).unwrap();
+    member.purged = Some(snapshot.state().applied);
+    install(&member.places(), &snapshot, &Member::options()).unwrap();
+    assert_eq!(member.names(), ["db", "db.damaged-1", "snap"]);
+    assert!(damaged.join("mark").exists());
+    assert_eq!(dump(&member.open().unwrap().0), before);
+}
+
+#[test]
+fn what_an_interrupted_installation_left_is_removed() {
+    let (member, before) = Member::with_history();
+    for leftover in ["db.replaced", "db.building"] {
+        let leftover = member.dir.path().join(leftover);
+        std::fs::create_dir(&leftover).unwrap();
+        std::fs::write(leftover.join("heap"), "rows").unwrap();
+    }
+    let (store, report) = member.open().unwrap();
+    assert_eq!((dump(&store), report), (before, Report::Opened));
+    assert_eq!(member.names(), ["db", "snap"]);
 }
 
 #[test]
