@@ -4,7 +4,6 @@
 //! a checkpoint is due. It writes only when rows or log bytes have gathered: an idle member leaves
 //! its card alone.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -17,9 +16,9 @@ use crate::limits;
 use crate::poke::Errands;
 use crate::replica::{Current, Shared};
 use crate::snapshots::Snapshots;
+use crate::space::Disk;
 
 pub struct Housekeeper {
-    pub data_dir: PathBuf,
     pub wal: Wal,
     pub shared: Arc<Shared>,
     pub snapshots: Arc<Snapshots>,
@@ -80,9 +79,8 @@ impl Housekeeper {
 
     /// Refuses growth while the disk has room for the log only, and takes it up again.
     fn watch_space(&mut self) {
-        let Ok(stat) = rustix::fs::statvfs(&self.data_dir) else { return };
-        let free = stat.f_bavail * stat.f_frsize;
-        let reserve = (self.disk_reserve)(stat.f_blocks * stat.f_frsize);
+        let Some(Disk { free, all }) = self.snapshots.space().disk() else { return };
+        let reserve = (self.disk_reserve)(all);
         let room = self.wal.room();
         let full = free < reserve || room.spare_failure.is_some();
         let was_full = self.shared.admission.set_disk_full(full);
@@ -119,7 +117,7 @@ impl Housekeeper {
         let sizes = self.store().sizes();
         // Removing rows rewrites their neighbours; how many is known only afterwards.
         let neighbours = (sizes.live_bytes + sizes.history_bytes).min(2 * self.wal.segment_bytes());
-        if !has_room(&self.data_dir, &self.wal, 2 * sizes.recent_bytes + neighbours) {
+        if !self.snapshots.space().has_room(2 * sizes.recent_bytes + neighbours) {
             return Ok(());
         }
         self.store().checkpoint_if(|applied| self.wal.wait_flushed(applied.index))?;
@@ -150,23 +148,13 @@ impl Housekeeper {
             return;
         }
         let (store, snapshots) = (self.store(), self.snapshots.clone());
-        let (dir, wal) = (self.data_dir.clone(), self.wal.clone());
-        // As much is left as the file will take: it must not be what fills the disk.
-        let needed = 2 * (sizes.live_bytes + sizes.history_bytes);
-        let write = move || {
-            let go_on = || has_room(&dir, &wal, 0);
-            let prepared = match has_room(&dir, &wal, needed) {
-                true => snapshots.prepare(&store, &go_on),
-                false => Ok(false),
-            };
-            match prepared {
-                Ok(true) => true,
-                Ok(false) => {
-                    tracing::warn!("no room for a snapshot file: the log cannot be shortened");
-                    false
-                }
-                Err(fatal) => crate::stop::fatal(&fatal),
+        let write = move || match snapshots.prepare(&store) {
+            Ok(true) => true,
+            Ok(false) => {
+                tracing::warn!("no room for a snapshot file: the log cannot be shortened");
+                false
             }
+            Err(fatal) => crate::stop::fatal(&fatal),
         };
         match std::thread::Builder::new().name("kvd-snapshot".into()).spawn(write) {
             Ok(writer) => {
@@ -214,15 +202,4 @@ struct SnapshotClock {
     /// Says whether there was room.
     writer: Option<JoinHandle<bool>>,
     not_before: Option<Instant>,
-}
-
-/// Whether the disk has room for `bytes` beside what the log needs next. If that cannot be found
-/// out, the disk has to say it.
-fn has_room(dir: &Path, wal: &Wal, bytes: u64) -> bool {
-    let Ok(stat) = rustix::fs::statvfs(dir) else { return true };
-    let log = match wal.room().spare_ready {
-        true => limits::LOG_MARGIN_BYTES,
-        false => wal.segment_bytes() + limits::LOG_MARGIN_BYTES,
-    };
-    stat.f_bavail * stat.f_frsize >= log + bytes
 }

@@ -42,6 +42,7 @@ mod replica;
 mod server;
 mod services;
 mod snapshots;
+mod space;
 mod stop;
 mod watch;
 

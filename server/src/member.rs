@@ -17,6 +17,7 @@ use crate::listen::Bound;
 use crate::raft::{self, types};
 use crate::replica::Current;
 use crate::snapshots::Snapshots;
+use crate::space::Space;
 use crate::{limits, stop};
 
 /// A member without its log may have voted and acknowledged what it no longer knows.
@@ -110,6 +111,7 @@ impl Member {
         if !begun && store.applied().index > 0 {
             return Err(lost_log(config, known, "the log is empty, and what it held is gone"));
         }
+        let space = Space::new(config.data_dir.clone(), wal.clone());
         let vote = recovered.vote.as_deref().map(types::decode_vote).transpose();
         let vote = vote.context("the log's vote")?;
         Ok(Self {
@@ -118,7 +120,7 @@ impl Member {
             log: raft::Log::new(wal.clone(), vote, recovered.committed),
             wal,
             current: Arc::new(Current::new(store)),
-            snapshots: Arc::new(Snapshots::open(places, options)?),
+            snapshots: Arc::new(Snapshots::open(places, options, space)?),
             data_dir: Arc::new(data_dir),
         })
     }

@@ -170,7 +170,6 @@ impl Member {
         let raft = spawn_raft(start, stop)?;
         let reserve = config.clone();
         let keeper = Housekeeper {
-            data_dir: config.data_dir.clone(),
             wal: self.wal.clone(),
             shared: shared.clone(),
             snapshots: self.snapshots.clone(),

@@ -9,14 +9,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use store::boot::{self, Places};
 use store::mvcc::Store;
 use store::snapshot::{self, Checksum, Snapshot};
-use store::{Fatal, LogId};
+use store::{Fatal, LogId, ReadError, Refusal};
 
 use crate::raft::Written;
+use crate::space::Space;
 
 /// The snapshot folder of a data directory.
 pub struct Snapshots {
     places: Places,
     options: boot::Options,
+    space: Space,
     state: Mutex<State>,
     /// One at a time: the engine and the card have better things to do.
     writing: Mutex<()>,
@@ -41,7 +43,7 @@ pub struct SnapshotReader {
 impl Snapshots {
     /// Takes up the files that are there. Their contents were verified when they were written and
     /// are again when they are used.
-    pub fn open(places: Places, options: boot::Options) -> Result<Self, Fatal> {
+    pub fn open(places: Places, options: boot::Options, space: Space) -> Result<Self, Fatal> {
         let mut state = State::default();
         for (_, path) in snapshot::list(&places.snap)? {
             // A damaged one was moved aside or will be, when it is needed.
@@ -49,7 +51,12 @@ impl Snapshots {
             let (applied, membership) = (found.state().applied, found.state().membership.clone());
             state.files.push(Written { path, applied, membership });
         }
-        Ok(Self { places, options, state: Mutex::new(state), writing: Mutex::default() })
+        Ok(Self { places, options, space, state: Mutex::new(state), writing: Mutex::default() })
+    }
+
+    /// On the disk that the files are on.
+    pub fn space(&self) -> &Space {
+        &self.space
     }
 
     /// The newest one that holds nothing beyond `applied`.
@@ -69,27 +76,36 @@ impl Snapshots {
     /// What [`Self::prepare`] wrote last, or else a file written now.
     pub fn build(&self, store: &Arc<Store>) -> Result<Written, Fatal> {
         let prepared = self.lock().prepared.take();
-        prepared.map_or_else(|| self.write(store), Ok)
-    }
-
-    /// Writes a file ahead of consensus, to which a failure would be the end. False when there is
-    /// no room: `go_on`, asked now and then, says so, or the disk itself.
-    pub fn prepare(&self, store: &Arc<Store>, go_on: &dyn Fn() -> bool) -> Result<bool, Fatal> {
-        let written = match self.write_while(store, go_on) {
-            Err(Fatal::Io { source, .. }) if is_out_of_space(&source) => return Ok(false),
-            written => written?,
-        };
-        let has_room = written.is_some();
-        self.lock().prepared = written;
-        Ok(has_room)
-    }
-
-    /// Writes, verifies and publishes a snapshot of the store as it is now; keeps the newest two.
-    fn write(&self, store: &Arc<Store>) -> Result<Written, Fatal> {
+        if let Some(prepared) = prepared {
+            return Ok(prepared);
+        }
         let written = self.write_while(store, &|| true)?;
         Ok(written.expect("nobody asked to give up"))
     }
 
+    /// Writes a file ahead of consensus, to which a failure would be the end. False when there is
+    /// no room.
+    pub fn prepare(&self, store: &Arc<Store>) -> Result<bool, Fatal> {
+        let written = self.write_if_room(store)?;
+        let had_room = written.is_some();
+        self.lock().prepared = written;
+        Ok(had_room)
+    }
+
+    /// Writes a file unless there is no room: before, now and then meanwhile, or the disk says so.
+    fn write_if_room(&self, store: &Arc<Store>) -> Result<Option<Written>, Fatal> {
+        let sizes = store.sizes();
+        // As much is left as the file will take: it must not be what fills the disk.
+        if !self.space.has_room(2 * (sizes.live_bytes + sizes.history_bytes)) {
+            return Ok(None);
+        }
+        match self.write_while(store, &|| self.space.has_room(0)) {
+            Err(Fatal::Io { source, .. }) if is_out_of_space(&source) => Ok(None),
+            written => written,
+        }
+    }
+
+    /// Writes, verifies and publishes a snapshot of the store as it is now; keeps the newest two.
     fn write_while(
         &self,
         store: &Arc<Store>,
@@ -107,7 +123,10 @@ impl Snapshots {
         tracing::info!(index = applied.index, bytes = saved.bytes, "snapshot file written");
         let written = Written { path, applied, membership };
         let purgeable = snapshot::prune(&self.places.snap)?;
-        *self.lock() = State { files: vec![written.clone()], purgeable, prepared: None };
+        let mut state = self.lock();
+        // Consensus gets the newest: it must not have to write one, with no room for it.
+        let prepared = state.prepared.take().map(|_| written.clone());
+        *state = State { files: vec![written.clone()], purgeable, prepared };
         Ok(Some(written))
     }
 
@@ -148,19 +167,19 @@ impl Snapshots {
     }
 
     /// A file of the store as it is now, open for reading: the newest one if nothing changed
-    /// since, else a new one.
-    pub fn open_current(&self, store: &Arc<Store>) -> Result<SnapshotReader, Fatal> {
+    /// since, else a new one. Refused when there is no room for that.
+    pub fn open_current(&self, store: &Arc<Store>) -> Result<SnapshotReader, ReadError> {
         let applied = store.applied();
         let written = match self.newest(applied).filter(|newest| newest.applied == applied) {
             Some(newest) => newest,
-            None => self.write(store)?,
+            None => self.write_if_room(store)?.ok_or(Refusal::NoSpace)?,
         };
         let open = |path: &Path| {
             let file = File::open(path)?;
             let bytes = file.metadata()?.len();
             Ok(SnapshotReader { file: BufReader::with_capacity(1 << 18, file), bytes })
         };
-        open(&written.path).map_err(|error| Fatal::io("open", &written.path, error))
+        Ok(open(&written.path).map_err(|error| Fatal::io("open", &written.path, error))?)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -170,4 +189,100 @@ impl Snapshots {
 
 fn is_out_of_space(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
+#[cfg(test)]
+mod tests {
+    //! A disk with room, and one without.
+
+    use proto::etcdserverpb::PutRequest;
+    use proto::internal::{Command, command::Op};
+    use store::datadir::DataDir;
+    use store::disk::RealDisk;
+    use store::mvcc::{Input, StoreOptions};
+    use store::wal::{Wal, WalOptions};
+
+    use super::*;
+    use crate::limits;
+
+    struct Member {
+        snapshots: Snapshots,
+        store: Arc<Store>,
+        wal: Wal,
+        data_dir: DataDir,
+        _folder: tempfile::TempDir,
+    }
+
+    impl Member {
+        /// A member that wants `margin` bytes to stay free.
+        fn new(margin: u64) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let data_dir = DataDir::open(folder.path().join("data")).unwrap();
+            let options = WalOptions::new(|fatal: Fatal| panic!("{fatal}"));
+            let (wal, _) = Wal::open(Arc::new(RealDisk), &data_dir.wal(), options).unwrap();
+            let places = Places::of(&data_dir);
+            let options = boot::Options {
+                store: StoreOptions::default(),
+                engine: Default::default(),
+                stall: limits::ENGINE_STALL_TIMEOUT,
+            };
+            let (store, _) = boot::open(&places, None, &options).unwrap();
+            let space = Space::new(data_dir.path().to_owned(), wal.clone()).with_margin(margin);
+            let snapshots = Snapshots::open(places, options, space).unwrap();
+            Self { snapshots, store, wal, data_dir, _folder: folder }
+        }
+
+        fn put(&self) {
+            let put = PutRequest { key: "a".into(), ..PutRequest::default() };
+            let id = LogId { term: 1, index: self.store.applied().index + 1 };
+            let command = Command { op: Some(Op::Put(put)) };
+            self.store.apply(id, Input::Command(&command)).unwrap();
+        }
+
+        fn files(&self) -> usize {
+            std::fs::read_dir(self.data_dir.snap()).unwrap().count()
+        }
+    }
+
+    impl Drop for Member {
+        fn drop(&mut self) {
+            self.wal.close();
+        }
+    }
+
+    #[test]
+    fn without_room_no_file_is_written() {
+        let member = Member::new(u64::MAX);
+        member.put();
+        assert!(!member.snapshots.prepare(&member.store).unwrap());
+        let opened = member.snapshots.open_current(&member.store);
+        assert!(matches!(opened, Err(ReadError::Refused(Refusal::NoSpace))));
+        assert_eq!(member.files(), 0);
+    }
+
+    #[test]
+    fn what_is_read_is_written_once_per_state() {
+        let member = Member::new(0);
+        for files in 1..=2 {
+            member.put();
+            for _ in 0..2 {
+                let opened = member.snapshots.open_current(&member.store);
+                assert!(opened.is_ok_and(|file| file.bytes > 0));
+            }
+            assert_eq!(member.files(), files);
+        }
+    }
+
+    /// Consensus must never have to write one by itself: there may be no room for it.
+    #[test]
+    fn what_was_prepared_is_replaced_by_what_is_newer() {
+        let member = Member::new(0);
+        member.put();
+        assert!(member.snapshots.prepare(&member.store).unwrap());
+        member.put();
+        assert!(member.snapshots.open_current(&member.store).is_ok());
+        let newest = member.store.applied();
+        member.put();
+        assert_eq!(member.snapshots.build(&member.store).unwrap().applied, newest);
+    }
 }

@@ -179,7 +179,7 @@ impl maintenance_server::Maintenance for Maintenance {
         let file = tokio::task::spawn_blocking(move || snapshots.open_current(&store))
             .await
             .map_err(|error| Status::internal(error.to_string()))?
-            .map_err(|fatal| status::read_failed(fatal.into()))?;
+            .map_err(status::read_failed)?;
         let version = storage_version(&self.version);
         Ok(Response::new(Box::pin(tokio_stream::iter(blobs(file, version)))))
     }

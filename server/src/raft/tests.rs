@@ -23,6 +23,7 @@ use crate::limits;
 use crate::poke::Poke;
 use crate::replica::{Current, Outboxes};
 use crate::snapshots::Snapshots;
+use crate::space::Space;
 
 struct Nobody;
 
@@ -129,7 +130,8 @@ fn open() -> Result<(Guard, AnyStart, Machine), io::Error> {
         stall: limits::ENGINE_STALL_TIMEOUT,
     };
     let (store, _) = boot::open(&places, recovered.purged, &options).map_err(io::Error::other)?;
-    let snapshots = Snapshots::open(places, options).map_err(io::Error::other)?;
+    let space = Space::new(data_dir.path().to_owned(), wal.clone());
+    let snapshots = Snapshots::open(places, options, space).map_err(io::Error::other)?;
     let (outboxes, _) = Outboxes::new(0);
     let log = AnyStart { log: Log::new(wal.clone(), None, recovered.committed), missing: None };
     let current = Arc::new(Current::new(store));
