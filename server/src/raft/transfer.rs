@@ -76,12 +76,23 @@ struct Unfinished {
     file: File,
     path: PathBuf,
     received: u64,
+    is_complete: bool,
+}
+
+impl Unfinished {
+    fn complete(mut self) -> io::Result<()> {
+        self.file.sync_all()?;
+        self.is_complete = true;
+        Ok(())
+    }
 }
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        // What stays is removed by the next start.
-        let _ = std::fs::remove_file(&self.path);
+        if !self.is_complete {
+            // What stays is removed by the next start.
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -95,8 +106,9 @@ pub async fn receive(
     let failed = |error: io::Error| {
         tonic::Status::resource_exhausted(format!("storing the snapshot file: {error}"))
     };
-    let created = File::create(path).map_err(failed)?;
-    let mut unfinished = Unfinished { file: created, path: path.to_owned(), received: 0 };
+    let file = File::create(path).map_err(failed)?;
+    let mut unfinished =
+        Unfinished { file, path: path.to_owned(), received: 0, is_complete: false };
     while let Some(SnapshotPiece { piece }) = pieces.message().await? {
         let Some(Piece::Data(data)) = piece else {
             return Err(tonic::Status::invalid_argument("a second head"));
@@ -112,9 +124,7 @@ pub async fn receive(
     if unfinished.received != bytes {
         return Ok(false);
     }
-    let synced =
-        tokio::task::spawn_blocking(move || unfinished.file.sync_all().map(|()| unfinished));
-    let whole = synced.await.map_err(|error| failed(io::Error::other(error)))?.map_err(failed)?;
-    std::mem::forget(whole);
+    let completed = tokio::task::spawn_blocking(move || unfinished.complete());
+    completed.await.map_err(|error| failed(io::Error::other(error)))?.map_err(failed)?;
     Ok(true)
 }

@@ -166,6 +166,15 @@ fn unfinished(cluster: &Cluster, place: usize) -> Vec<PathBuf> {
     files.filter(|path| path.extension().is_none_or(|extension| extension != "db")).collect()
 }
 
+/// Snapshot files that a member has open, those among them that have no name any more.
+fn open_files(cluster: &Cluster, place: usize) -> Vec<PathBuf> {
+    let node = cluster.node(place);
+    let dir = node.data_dir().join("snap");
+    let files = fs::read_dir(format!("/proc/{}/fd", node.pid().unwrap())).unwrap();
+    let files = files.flatten().filter_map(|file| fs::read_link(file.path()).ok());
+    files.filter(|path| path.starts_with(&dir)).collect()
+}
+
 /// What is cut off half-way goes on once the network is back, or begins anew.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_that_is_cut_off_arrives_all_the_same() {
@@ -205,5 +214,8 @@ async fn a_snapshot_that_is_cut_off_arrives_all_the_same() {
         cluster.wait("the snapshot arrives", arrived).await.unwrap();
         cluster.wait_in_step().await.unwrap();
         assert_eq!(unfinished(&cluster, away), Vec::<PathBuf>::new());
+        // A file that is open takes its room even when it was removed.
+        let closed = async || open_files(&cluster, away).is_empty().then_some(());
+        cluster.wait("no snapshot file is open", closed).await.unwrap();
     }
 }
