@@ -1,7 +1,7 @@
 //! Snapshot files on their way between members: in pieces, as fast as the receiver takes them.
 //!
 //! A file is received whole, synced and verified before consensus hears of it; one that was cut off
-//! is removed and sent again from the beginning.
+//! is removed and sent again from the beginning, as is one that the receiver has no room for.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -12,13 +12,14 @@ use openraft::alias::{SnapshotOf, VoteOf};
 use proto::peer::{SnapshotHead, SnapshotPiece, snapshot_piece::Piece};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
+use tonic::{Code, Status, Streaming};
 
 use super::links::{CallError, Link, failed};
 use super::machine::SnapshotFile;
 use super::types::Types;
 use super::wire;
 use crate::limits;
+use crate::space::Space;
 
 /// Sends a file and waits until the peer has installed it. The peer's vote.
 pub async fn send(
@@ -44,6 +45,14 @@ pub async fn send(
         Ok(Err(error)) => return Err(unreadable(&error)),
         Ok(Ok(())) => {}
         Err(error) => return Err(unreadable(&error)),
+    }
+    if let Err(status) = &answer
+        && status.code() == Code::ResourceExhausted
+    {
+        let (to, why) = (format!("{:x}", link.to), status.message());
+        tracing::warn!(to, why, "the snapshot file is refused");
+        // Its disk will not be empty in a moment.
+        tokio::time::sleep(limits::SNAPSHOT_RETRY_INTERVAL).await;
     }
     let answer = answer.map_err(|status| failed(&status))?.into_inner();
     let vote = answer.vote.as_ref().map(wire::to_vote);
@@ -96,22 +105,34 @@ impl Drop for Unfinished {
     }
 }
 
-/// Receives the pieces after the head into a file at `path`, synced. Returns false when it came
-/// too short.
+/// The disk must have room for the rest of a file, and for the engine that is built from it beside
+/// the one that is in use: up to a tenth more than the file. What the log needs comes first, and an
+/// installation cannot be given up half-way.
+fn check_room(space: &Space, bytes: u64, received: u64) -> Result<(), Status> {
+    let (rest, engine) = (bytes.saturating_sub(received), bytes.saturating_add(bytes / 4));
+    space.check(rest.saturating_add(engine)).map_err(|no_room| {
+        tracing::warn!(bytes, "a snapshot file from the leader is refused: {no_room}");
+        Status::resource_exhausted(no_room.to_string())
+    })
+}
+
+/// Receives the pieces after the head into a file at `path`, synced.
 pub async fn receive(
     mut pieces: Streaming<SnapshotPiece>,
     path: &Path,
     bytes: u64,
-) -> Result<bool, tonic::Status> {
+    space: &Space,
+) -> Result<(), Status> {
+    check_room(space, bytes, 0)?;
     let failed = |error: io::Error| {
-        tonic::Status::resource_exhausted(format!("storing the snapshot file: {error}"))
+        Status::resource_exhausted(format!("storing the snapshot file: {error}"))
     };
     let file = File::create(path).map_err(failed)?;
     let mut unfinished =
         Unfinished { file, path: path.to_owned(), received: 0, is_complete: false };
     while let Some(SnapshotPiece { piece }) = pieces.message().await? {
         let Some(Piece::Data(data)) = piece else {
-            return Err(tonic::Status::invalid_argument("a second head"));
+            return Err(Status::invalid_argument("a second head"));
         };
         unfinished = tokio::task::spawn_blocking(move || {
             unfinished.received += data.len() as u64;
@@ -120,11 +141,14 @@ pub async fn receive(
         .await
         .map_err(|error| failed(io::Error::other(error)))?
         .map_err(failed)?;
+        if unfinished.received > bytes {
+            break;
+        }
+        check_room(space, bytes, unfinished.received)?;
     }
     if unfinished.received != bytes {
-        return Ok(false);
+        return Err(Status::data_loss("the snapshot file has another length than announced"));
     }
     let completed = tokio::task::spawn_blocking(move || unfinished.complete());
-    completed.await.map_err(|error| failed(io::Error::other(error)))?.map_err(failed)?;
-    Ok(true)
+    completed.await.map_err(|error| failed(io::Error::other(error)))?.map_err(failed)
 }

@@ -2,6 +2,10 @@
 
 use harness::lag::{self, Absence, Lag};
 use proto::etcdserverpb::CompactionRequest;
+use proto::internal::Vote;
+use proto::peer::peer_client::PeerClient;
+use proto::peer::{Identity, SnapshotHead, SnapshotPiece, snapshot_piece::Piece};
+use tonic::Code;
 
 use super::*;
 
@@ -218,4 +222,35 @@ async fn a_snapshot_that_is_cut_off_arrives_all_the_same() {
         let closed = async || open_files(&cluster, away).is_empty().then_some(());
         cluster.wait("no snapshot file is open", closed).await.unwrap();
     }
+}
+
+/// A member takes what its disk has room for beside its log, and nothing of anything larger.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_finds_no_room_is_refused_at_once() {
+    if Target::from_env().unwrap() == Target::Etcd {
+        return;
+    }
+    let cluster = Cluster::start(Target::Kvd, 3).unwrap_or_else(|error| panic!("{error:#}"));
+    let follower = (cluster.leader().await.unwrap() + 1) % 3;
+    let header = cluster.status(follower).await.unwrap().header.unwrap();
+    // Somebody whom the member does not know yet.
+    let (cluster_id, from, to) = (header.cluster_id, 7, header.member_id);
+    let head = SnapshotHead {
+        identity: Some(Identity { cluster_id, from, to, from_log: 0, to_log: 0 }),
+        vote: Some(Vote { term: header.raft_term, member_id: from, committed: true }),
+        applied: None,
+        bytes: 1 << 60,
+    };
+    let pieces = [Piece::Head(head), Piece::Data(vec![0; 1 << 10].into())];
+    let pieces = pieces.map(|piece| SnapshotPiece { piece: Some(piece) });
+    let mut peer = PeerClient::connect(cluster.node(follower).peer_url()).await.unwrap();
+    let refused = peer.install_snapshot(tokio_stream::iter(pieces)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+    let dir = cluster.node(follower).data_dir();
+    assert!(refused.message().contains(&*dir.to_string_lossy()), "{refused:?}");
+    let log = cluster.node(follower).log();
+    let warned = |line: &str| line.contains("WARN") && line.contains(refused.message());
+    assert!(log.lines().any(warned), "{log}");
+    assert_eq!(unfinished(&cluster, follower), Vec::<PathBuf>::new());
+    cluster.wait_in_step().await.unwrap();
 }
