@@ -106,6 +106,14 @@ impl Campaign {
         })
     }
 
+    /// A snapshot, thrown away: its length, or why there is none.
+    pub(crate) fn snapshot(&self) -> Result<Result<usize, Failure>> {
+        self.runtime.block_on(async {
+            let mut client = Client::connect(&self.node.endpoint()).await?;
+            Ok(wire::snapshot(&mut client).await)
+        })
+    }
+
     /// Nothing may have failed before the fault, and the server must have lived until then.
     pub(crate) fn accept(&self, gathered: &Gathered) -> Result<()> {
         match gathered.failures.is_empty() {

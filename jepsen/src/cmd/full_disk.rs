@@ -1,8 +1,8 @@
 //! `kvjepsen full-disk`: a disk without room, and a log that cannot be written.
 //!
 //! First on a small disk image, filled by writing and from outside: writes that grow are refused
-//! with etcd's no-space error before the log fails, everything else goes on, and so do writes once
-//! there is room, in the same process. Then the log itself fails (system calls of the member fail by
+//! with etcd's no-space error before the log fails, and so are snapshots; everything else goes on,
+//! and so do writes once there is room, in the same process. Then the log itself fails (system calls of the member fail by
 //! `strace`): the member ends, says why, acknowledges nothing that it has not kept, and starts again.
 
 use std::path::PathBuf;
@@ -109,7 +109,13 @@ impl FullDisk {
         let dir = tempfile::Builder::new().prefix("kvjepsen-").tempdir()?;
         let image = Image::create(dir.path(), "disk", IMAGE_MIB)?;
         let campaign = Campaign::start(self.options().dir(image.mount()), seed)?;
-        let mut disk = Disk { campaign, image: &image, total: Summary::default(), round: 0 };
+        let mut disk = Disk {
+            campaign,
+            image: &image,
+            total: Summary::default(),
+            round: 0,
+            refused_snapshots: 0,
+        };
         let result = disk.run();
         if result.is_err() {
             progress(&disk.campaign.node.log_tail());
@@ -183,6 +189,7 @@ struct Disk<'a> {
     image: &'a Image,
     total: Summary,
     round: u64,
+    refused_snapshots: u64,
 }
 
 impl Disk<'_> {
@@ -205,8 +212,14 @@ impl Disk<'_> {
         let ballast = self.ballast(0)?;
         let gathered = self.fill(Mix::default())?;
         self.probe_full(gathered, "full from outside, to the last byte")?;
+        if self.refused_snapshots == 0 {
+            bail!(violation("a snapshot was taken whenever the disk was full"));
+        }
         drop(ballast);
         self.wait_room(ROOM_WITHIN, "the disk has room again")?;
+        if let Err(failure) = self.campaign.snapshot()? {
+            bail!(violation(format!("no snapshot though there is room: {failure}")));
+        }
         let usual = self.work(Mix::default(), Duration::from_millis(500))?;
         self.check("room from outside", usual)?;
         if self.campaign.node.pid() != pid {
@@ -275,12 +288,28 @@ impl Disk<'_> {
                 bail!(violation(format!("{when}: {name} has the outcome {outcome:?}")));
             }
         }
+        self.probe_snapshot(when)?;
         let compaction = self.campaign.compact();
         gathered
             .round
             .compactions
             .push(compaction.map_err(|why| violation(format!("{when}: no compaction: {why:#}")))?);
         self.check(&format!("{when}, probed"), gathered)
+    }
+
+    /// Before the last byte there may be room for a file, which then has to be whole.
+    fn probe_snapshot(&mut self, when: &str) -> Result<()> {
+        let snapshot = self.campaign.snapshot()?;
+        must_run(&mut self.campaign.node, "when a snapshot was asked for")?;
+        match snapshot {
+            Ok(bytes) => progress(&format!("disk: {when}: a snapshot has {} KiB", bytes >> 10)),
+            Err(failure) if failure.is_no_space() => {
+                self.refused_snapshots += 1;
+                progress(&format!("disk: {when}: a snapshot is refused: {failure}"));
+            }
+            Err(failure) => bail!(violation(format!("{when}: a snapshot fails: {failure}"))),
+        }
+        Ok(())
     }
 
     fn delete_everything(&mut self) -> Result<()> {

@@ -10,8 +10,8 @@ use proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use proto::etcdserverpb::watch_request::RequestUnion;
 use proto::etcdserverpb::{
     CompactionRequest, Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp,
-    ResponseHeader, ResponseOp, TxnRequest, WatchCreateRequest, WatchRequest, WatchResponse,
-    request_op, response_op,
+    ResponseHeader, ResponseOp, SnapshotRequest, TxnRequest, WatchCreateRequest, WatchRequest,
+    WatchResponse, request_op, response_op,
 };
 use proto::mvccpb::event::EventType;
 use tokio_stream::StreamExt as _;
@@ -118,6 +118,16 @@ pub async fn send(client: &mut Client, write: &Write) -> Result<Outcome, Failure
 
 pub async fn compact(client: &mut Client, revision: i64, physical: bool) -> Result<(), Failure> {
     within(client.kv.compact(CompactionRequest { revision, physical })).await.map(drop)
+}
+
+/// Takes a snapshot and throws it away; says how long it was.
+pub async fn snapshot(client: &mut Client) -> Result<usize, Failure> {
+    let mut stream = within(client.maintenance.snapshot(SnapshotRequest {})).await?;
+    let mut bytes = 0;
+    while let Some(message) = stream.message().await? {
+        bytes += message.blob.len();
+    }
+    Ok(bytes)
 }
 
 fn put(key: Key, value: Value) -> PutRequest {
