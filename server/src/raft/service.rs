@@ -35,7 +35,7 @@ pub struct PeerService {
 
 type Answer<T> = Result<Response<T>, Status>;
 
-fn malformed(what: wire::Malformed) -> Status {
+fn malformed(what: impl Into<String>) -> Status {
     Status::invalid_argument(what)
 }
 

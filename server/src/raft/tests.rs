@@ -178,6 +178,23 @@ fn a_range_that_is_partly_in_memory_is_read_whole() {
 }
 
 #[test]
+fn a_membership_in_the_log_that_lacks_a_node_is_an_error_with_its_place() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = WalOptions::new(|fatal: store::Fatal| panic!("{fatal}"));
+    let (wal, _) = Wal::open(Arc::new(RealDisk), folder.path(), options).expect("a log");
+    // A configuration with voter 7, and no node.
+    let payload = bytes::Bytes::from_static(b"\x02\x0a\x03\x0a\x01\x07");
+    wal.append(vec![(store::LogId { term: 1, index: 1 }, payload)], Box::new(|_| {}));
+    assert!(wal.wait_flushed(1));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let mut log = Log::new(wal.clone(), None, None);
+    let error = runtime.block_on(log.try_get_log_entries(0..1)).expect_err("no entry");
+    let id = store::LogId { term: 1, index: 1 };
+    assert!(error.to_string().starts_with(&format!("log {id}: membership entry: ")), "{error}");
+    wal.close();
+}
+
+#[test]
 fn that_a_vote_elected_somebody_is_written_with_the_first_entries() {
     let folder = tempfile::tempdir().expect("a folder");
     let open = || {

@@ -7,7 +7,7 @@ use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use openraft::alias::{LogIdOf, SnapshotMetaOf, StoredMembershipOf, VoteOf};
-use openraft::errors::ClientWriteError;
+use openraft::errors::{ClientWriteError, MembershipError};
 use openraft::raft::ClientWriteResult;
 use openraft::raft::responder::Responder;
 use openraft::{RaftTypeConfig, vote::leader_id_std};
@@ -171,9 +171,10 @@ pub fn decode_payload(bytes: Bytes) -> Result<Payload, String> {
     match bytes.first() {
         Some(&BLANK) => Ok(openraft::EntryPayload::Blank),
         Some(&MEMBERSHIP) => {
-            let message = internal::Membership::decode(&bytes[1..])
-                .map_err(|error| format!("membership entry: {error}"))?;
-            Ok(openraft::EntryPayload::Membership(membership(&message)))
+            let wrong = |what: &dyn fmt::Display| format!("membership entry: {what}");
+            let message = internal::Membership::decode(&bytes[1..]).map_err(|e| wrong(&e))?;
+            let membership = membership(&message).map_err(|e| wrong(&e))?;
+            Ok(openraft::EntryPayload::Membership(membership))
         }
         _ => Proposal::decode(bytes).map(openraft::EntryPayload::Normal),
     }
@@ -198,7 +199,9 @@ pub fn membership_message(membership: &Membership) -> internal::Membership {
     }
 }
 
-pub fn membership(message: &internal::Membership) -> Membership {
+/// # Errors
+/// When a set of voters is empty, or a voter has no node.
+fn membership(message: &internal::Membership) -> Result<Membership, MembershipError<u64>> {
     let configs = message.configs.iter().map(|set| set.ids.iter().copied().collect()).collect();
     let nodes: std::collections::BTreeMap<u64, Node> = message
         .nodes
@@ -208,14 +211,17 @@ pub fn membership(message: &internal::Membership) -> Membership {
             (id, Node { name, peer_urls, to_vote })
         })
         .collect();
-    Membership::new(configs, nodes).expect("a stored membership names a node for every voter")
+    Membership::new(configs, nodes)
 }
 
 pub fn stored_membership(
     stored: Option<(LogId, internal::Membership)>,
 ) -> StoredMembershipOf<Types> {
     match stored {
-        Some((id, message)) => openraft::StoredMembership::new(raft_id(id), membership(&message)),
+        Some((id, message)) => {
+            let membership = membership(&message).expect("it was checked before it was applied");
+            openraft::StoredMembership::new(raft_id(id), membership)
+        }
         None => openraft::StoredMembership::default(),
     }
 }

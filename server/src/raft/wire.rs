@@ -14,7 +14,7 @@ use store::LogId;
 use super::types::{self, Entry, Types};
 
 /// What a message lacks, or has and should not.
-pub type Malformed = &'static str;
+pub type Malformed = String;
 
 pub fn vote(vote: &VoteOf<Types>) -> internal::Vote {
     let leader = vote.leader_id();
@@ -30,7 +30,7 @@ pub fn to_vote(message: &internal::Vote) -> VoteOf<Types> {
 }
 
 fn some_vote(message: Option<internal::Vote>) -> Result<VoteOf<Types>, Malformed> {
-    message.as_ref().map(to_vote).ok_or("it names no vote")
+    message.as_ref().map(to_vote).ok_or_else(|| "it names no vote".into())
 }
 
 pub fn log_id(id: Option<&LogIdOf<Types>>) -> Option<internal::LogId> {
@@ -52,7 +52,7 @@ fn to_entry(message: peer::Entry) -> Result<Entry, Malformed> {
     let id = types::raft_id(LogId { term: message.term, index: message.index });
     // The message's buffer is larger than its parts, and would live as long as any of them.
     let payload = types::decode_payload(Bytes::copy_from_slice(&message.payload));
-    let payload = payload.map_err(|_| "an entry's payload is none of ours")?;
+    let payload = payload.map_err(|what| format!("an entry's payload is none of ours: {what}"))?;
     Ok(Entry::new(id.ok_or("an entry has no index")?, payload))
 }
 
@@ -204,6 +204,7 @@ pub fn to_transferred(
 #[cfg(test)]
 mod tests {
     use openraft::EntryPayload;
+    use prost::Message as _;
     use proto::internal::{Command, MemberAttributes, command::Op};
 
     use super::super::types::{Membership, Node, Proposal};
@@ -290,6 +291,16 @@ mod tests {
             let message = peer::AppendRequest { vote, entries, ..Default::default() };
             assert!(to_append(message).is_err());
         }
+        let nobody = internal::MemberNode { id: 8, ..Default::default() };
+        let message = internal::Membership {
+            configs: vec![internal::VoterSet { ids: vec![7] }],
+            nodes: vec![nobody],
+        };
+        let payload = [&b"\x02"[..], &message.encode_to_vec()].concat().into();
+        let entries = vec![peer::Entry { term: 1, index: 1, payload }];
+        let message = peer::AppendRequest { vote, entries, ..Default::default() };
+        let what = to_append(message).unwrap_err();
+        assert!(what.contains("membership entry: "), "{what}");
         let entries = vec![peer::Entry { term: 1, index: 0, payload: Bytes::from_static(b"\0") }];
         let message = peer::AppendRequest { vote, entries, ..Default::default() };
         assert!(to_append(message).is_err());
