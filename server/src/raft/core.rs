@@ -374,5 +374,6 @@ impl Loop {
         self.propose(waiting).await?;
         self.begin_round();
         Ok(())
+        self.reads.sweep();
     }
 }

@@ -40,7 +40,14 @@ impl ReadQueue {
     /// A round is over; these need another.
     pub fn end(&mut self, unanswered: Vec<Reads>) {
         self.running = false;
-        self.waiting.extend(unanswered.into_iter().filter_map(Reads::still_waiting));
+        self.waiting.extend(unanswered);
+        self.sweep();
+    }
+
+    /// Forgets those who gave up.
+    pub fn sweep(&mut self) {
+        let waiting = std::mem::take(&mut self.waiting);
+        self.waiting = waiting.into_iter().filter_map(Reads::still_waiting).collect();
     }
 }
 
@@ -84,5 +91,34 @@ pub fn answer(handle: &Handle, outboxes: &Arc<Outboxes>, reads: Vec<Reads>, inde
 fn answer_all(outboxes: &Outboxes, reads: Vec<Reads>, result: Result<(), Unavailable>) {
     for reads in reads {
         reads.answer(outboxes, result);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[test]
+    fn reads_that_gave_up_are_forgotten_without_a_round() {
+        let mut queue = ReadQueue::default();
+        let mut patient = Vec::new();
+        for _ in 0..100 {
+            let (answer, gone) = oneshot::channel();
+            let (other, stays) = oneshot::channel();
+            for answer in [answer, other] {
+                let mut reads = Reads::default();
+                reads.waiting.push(answer);
+                queue.push(reads);
+            }
+            drop(gone);
+            patient.push(stays);
+        }
+        queue.sweep();
+        assert_eq!(queue.waiting.len(), 100);
+        drop(patient);
+        queue.sweep();
+        assert!(queue.begin().is_none());
     }
 }

@@ -88,7 +88,7 @@ impl Outboxes {
 #[derive(Default)]
 pub struct Reads {
     pub(super) runtime: usize,
-    pub(super) waiting: Vec<oneshot::Sender<Result<(), Unavailable>>>,
+    pub waiting: Vec<oneshot::Sender<Result<(), Unavailable>>>,
 }
 
 impl Reads {
