@@ -155,6 +155,27 @@ async fn a_removed_member_says_so_and_does_not_come_back() {
 }
 
 #[tokio::test]
+async fn a_change_that_timed_out_is_not_made_later() {
+    let mut cluster = cluster(3);
+    put(&cluster, 0, "1").await;
+    let id = cluster.id(2).await.unwrap();
+    cluster.kill(1).unwrap();
+    cluster.kill(2).unwrap();
+    let alone = async || (cluster.status(0).await?.leader == 0).then_some(());
+    cluster.wait("nobody leads", alone).await.unwrap();
+    let mut client = cluster.client(0).await.unwrap();
+    let late = client.cluster.member_remove(MemberRemoveRequest { id }).await.unwrap_err();
+    let text = "etcdserver: request timed out";
+    assert_eq!((late.code(), late.message()), (Code::Unavailable, text));
+    cluster.start_again(1).unwrap();
+    put(&cluster, 0, "2").await;
+    cluster.start_again(2).unwrap();
+    wait_for(&cluster, 2, "2").await;
+    cluster.wait_in_step().await.unwrap();
+    assert_eq!(cluster.members().await.unwrap().len(), 3);
+}
+
+#[tokio::test]
 async fn a_wiped_member_has_to_be_removed_and_added() {
     let mut cluster = cluster(3);
     put(&cluster, 0, "1").await;

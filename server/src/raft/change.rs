@@ -119,8 +119,8 @@ fn message(change: &Change) -> change_members_request::Change {
     }
 }
 
-/// Makes the change here or asks the leader to. What did not reach a leader is tried again until
-/// the caller gives up.
+/// Makes the change here or asks the leader to. What did not reach a leader is tried again for as
+/// long as the caller polls this.
 pub async fn change(
     raft: &Core,
     handle: &Handle,

@@ -281,13 +281,20 @@ impl Loop {
         }
     }
 
-    fn administer(&self, admin: Admin, answer: oneshot::Sender<Result<(), AdminError>>) {
+    fn administer(&self, admin: Admin, mut answer: oneshot::Sender<Result<(), AdminError>>) {
         let (raft, handle, links) = (self.raft.clone(), self.handle.clone(), self.links.clone());
         tokio::spawn(async move {
-            let done = match admin {
-                Admin::Change(change) => change::change(&raft, &handle, &links, change).await,
-                Admin::MoveLeader(to) => change::move_leader(&raft, &handle, to).await,
-                Admin::HandOver => change::hand_over(&raft, &handle).await,
+            let work = async {
+                match admin {
+                    Admin::Change(change) => change::change(&raft, &handle, &links, change).await,
+                    Admin::MoveLeader(to) => change::move_leader(&raft, &handle, to).await,
+                    Admin::HandOver => change::hand_over(&raft, &handle).await,
+                }
+            };
+            let done = tokio::select! {
+                done = work => done,
+                // Whoever was told that it failed must not find it done much later.
+                () = answer.closed() => return,
             };
             // Whoever asked may have stopped waiting.
             let _ = answer.send(done);
@@ -340,8 +347,8 @@ impl Loop {
             tracing::warn!(
                 "this member's disk is slower than the others': handing leadership over"
             );
-            let (answer, _) = oneshot::channel();
-            self.administer(Admin::HandOver, answer);
+            let (raft, handle) = (self.raft.clone(), self.handle.clone());
+            tokio::spawn(async move { change::hand_over(&raft, &handle).await });
         }
     }
 
