@@ -72,6 +72,8 @@ pub enum AdminError {
     NotLeader,
     /// No member that votes has that id.
     BadTransferee,
+    /// It does not lead yet, and still may soon.
+    TransferTimeout,
     Unavailable(Unavailable),
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use harness::{Cluster, ClusterOptions, Target, free_port};
 use proto::etcdserverpb::{
     MemberAddRequest, MemberListRequest, MemberPromoteRequest, MemberRemoveRequest,
-    MemberUpdateRequest, PutRequest, RangeRequest,
+    MemberUpdateRequest, MoveLeaderRequest, PutRequest, RangeRequest,
 };
 use tonic::{Code, Request, Status};
 
@@ -173,6 +173,22 @@ async fn a_change_that_timed_out_is_not_made_later() {
     wait_for(&cluster, 2, "2").await;
     cluster.wait_in_step().await.unwrap();
     assert_eq!(cluster.members().await.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn leadership_that_went_elsewhere_is_no_success() {
+    let mut cluster = cluster(3);
+    put(&cluster, 0, "1").await;
+    let leader = cluster.leader().await.unwrap();
+    let to = (leader + 1) % 3;
+    let target_id = cluster.id(to).await.unwrap();
+    let mut client = cluster.client(leader).await.unwrap();
+    cluster.pause(to).unwrap();
+    let late = client.maintenance.move_leader(MoveLeaderRequest { target_id }).await.unwrap_err();
+    let text = "etcdserver: request timed out, leader transfer took too long";
+    assert_eq!((late.code(), late.message()), (Code::Unknown, text));
+    cluster.resume(to).unwrap();
+    put(&cluster, to, "2").await;
 }
 
 #[tokio::test]

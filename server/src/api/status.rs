@@ -59,6 +59,10 @@ pub fn not_done(error: AdminError) -> Status {
         AdminError::Unavailable(why) => unavailable(why),
         AdminError::NotLeader => etcd(Code::FailedPrecondition, "not leader"),
         AdminError::BadTransferee => etcd(Code::FailedPrecondition, "bad leader transferee"),
+        // etcd's server sends this one without a code of its own.
+        AdminError::TransferTimeout => {
+            etcd(Code::Unknown, "request timed out, leader transfer took too long")
+        }
         AdminError::Refused(why) => unchanged(why),
     }
 }

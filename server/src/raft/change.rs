@@ -323,7 +323,7 @@ pub async fn move_leader(raft: &Core, handle: &Handle, to: u64) -> Result<(), Ad
     if to == handle.member_id {
         return Ok(());
     }
-    transfer(raft, handle, to).await
+    transfer(raft, handle, to, |leader| leader == to).await
 }
 
 /// Hands leadership to the voter that has most of the log, if this member leads and there is one.
@@ -341,20 +341,28 @@ pub async fn hand_over(raft: &Core, handle: &Handle) -> Result<(), AdminError> {
         .filter(|(id, _)| **id != handle.member_id)
         .max_by_key(|(_, matching)| **matching);
     match best {
-        Some((id, _)) => transfer(raft, handle, *id).await,
+        // Whoever leads then will do.
+        Some((id, _)) => {
+            transfer(raft, handle, *id, |leader| ![0, handle.member_id].contains(&leader)).await
+        }
         None => Ok(()),
     }
 }
 
-async fn transfer(raft: &Core, handle: &Handle, to: u64) -> Result<(), AdminError> {
+async fn transfer(
+    raft: &Core,
+    handle: &Handle,
+    to: u64,
+    is_done: impl Fn(u64) -> bool,
+) -> Result<(), AdminError> {
     let stopped = |_| AdminError::Unavailable(Unavailable::Stopped);
     raft.trigger().transfer_leader(to).await.map_err(stopped)?;
     let mut standing = handle.standing.clone();
-    let led = standing.wait_for(|standing| ![0, handle.member_id].contains(&standing.leader));
+    let led = standing.wait_for(|standing| is_done(standing.leader));
     let timeout: Duration = 2 * handle.election_timeout;
     match tokio::time::timeout(timeout, led).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(_)) => Err(AdminError::Unavailable(Unavailable::Stopped)),
-        Err(_) => Err(AdminError::Unavailable(Unavailable::Timeout)),
+        Err(_) => Err(AdminError::TransferTimeout),
     }
 }
