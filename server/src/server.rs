@@ -102,6 +102,7 @@ impl Member {
         wait_bounded(parts.keeper, Duration::from_millis(700));
         self.wal.close();
         stopped?;
+        stop::if_done();
         tracing::info!("stopped");
         Ok(())
     }
@@ -228,7 +229,7 @@ fn peer_options(config: &Config) -> ConnectionOptions {
     ConnectionOptions { ping_interval_min: None, ..connection_options(config) }
 }
 
-/// Takes connections until a signal tells to stop. Clients wait until the member is ready.
+/// Takes connections until a signal tells to stop, or there is nothing left to do. Clients wait until the member is ready.
 async fn accept(
     config: &Config,
     listeners: Listeners,
@@ -237,7 +238,7 @@ async fn accept(
     started: Instant,
 ) -> anyhow::Result<&'static str> {
     peers.accept_all(listeners.peer_listeners)?;
-    let mut told = std::pin::pin!(wait_for_signal());
+    let mut told = std::pin::pin!(wait_for_end());
     tokio::select! {
         biased;
         reason = &mut told => return Ok(reason?),
@@ -318,13 +319,14 @@ fn announce(config: &Config, started: Instant) {
     );
 }
 
-async fn wait_for_signal() -> std::io::Result<&'static str> {
+async fn wait_for_end() -> std::io::Result<&'static str> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
+        () = stop::done() => "no member any more",
     })
 }
 

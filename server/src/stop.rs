@@ -1,9 +1,10 @@
-//! The end of a process that cannot be trusted to go on.
+//! The end of a process that cannot be trusted to go on, or has nothing left to do.
 
 use std::sync::OnceLock;
 
 use store::Fatal;
 use store::boot::{self, Places};
+use tokio::sync::SetOnce;
 
 /// Where the engine lies, so that its next start can be told to rebuild it.
 static PLACES: OnceLock<Places> = OnceLock::new();
@@ -47,4 +48,26 @@ pub fn fatal(fatal: &Fatal) -> ! {
 pub fn because(why: &str) -> ! {
     tracing::error!("{why}; stopping");
     std::process::exit(1)
+}
+
+/// Why the process is to end although nothing is wrong with it.
+static DONE: SetOnce<&str> = SetOnce::const_new();
+
+/// Has the process stop as a signal does, with open requests answered, and then say why and exit
+/// with 1, so that nobody takes it for a stop that was asked for.
+pub fn after_requests(why: &'static str) {
+    // The first reason is as good as the others.
+    let _ = DONE.set(why);
+}
+
+/// Returns once [`after_requests`] was called.
+pub async fn done() {
+    DONE.wait().await;
+}
+
+/// Ends the process if [`after_requests`] was called.
+pub fn if_done() {
+    if let Some(why) = DONE.get() {
+        because(why);
+    }
 }

@@ -154,6 +154,31 @@ async fn a_removed_member_says_so_and_does_not_come_back() {
     assert!(said.contains("is no member of cluster"), "{said}");
 }
 
+/// Through the leader or through a follower: whoever asks is answered, and then the member is gone.
+#[tokio::test]
+async fn a_member_that_removes_itself_says_so_to_its_client_first() {
+    for leads in [false, true] {
+        let mut cluster = cluster(3);
+        put(&cluster, 0, "1").await;
+        let leader = cluster.leader().await.unwrap();
+        let place = if leads { leader } else { (leader + 1) % 3 };
+        let id = cluster.id(place).await.unwrap();
+        let mut client = cluster.client(place).await.unwrap();
+        let remove = async || match client.cluster.member_remove(MemberRemoveRequest { id }).await {
+            // The leader is not sure of its followers yet.
+            Err(status) if status.message() == "etcdserver: unhealthy cluster" => None,
+            answered => Some(answered),
+        };
+        let removed = cluster.wait("an answer", remove).await.unwrap().unwrap().into_inner();
+        assert_eq!(removed.members.len(), 2);
+        assert!(removed.members.iter().all(|member| member.id != id));
+        let said = last_words(&mut cluster, place);
+        assert!(said.contains("permanently removed from the cluster"), "{said}");
+        assert!(said.contains("kvctl member add"), "{said}");
+        put(&cluster, (place + 1) % 3, "2").await;
+    }
+}
+
 #[tokio::test]
 async fn a_change_that_timed_out_is_not_made_later() {
     let mut cluster = cluster(3);

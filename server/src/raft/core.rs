@@ -357,7 +357,7 @@ impl Loop {
         let (leader, term) = self.handle.contact.leader(&self.raft);
         let store = self.handle.current.load();
         if store.is_removed(self.handle.member_id) {
-            crate::stop::because(REMOVED_REMEDY);
+            crate::stop::after_requests(REMOVED_REMEDY);
         }
         let is_learner = store.is_learner(self.handle.member_id);
         self.standing.send_if_modified(|standing| {
@@ -374,6 +374,7 @@ impl Loop {
         });
         // Nobody would hear what became of the others.
         self.proposals.retain(|(_, waiter)| waiter.is_waiting());
+        self.reads.sweep();
         if leader == 0 {
             return Ok(());
         }
@@ -381,6 +382,5 @@ impl Loop {
         self.propose(waiting).await?;
         self.begin_round();
         Ok(())
-        self.reads.sweep();
     }
 }

@@ -181,7 +181,7 @@ pub async fn within<T>(
 
 pub fn failed(status: &Status) -> CallError {
     if status.code() == Code::PermissionDenied && status.message() == REMOVED {
-        crate::stop::because(REMOVED_REMEDY);
+        crate::stop::after_requests(REMOVED_REMEDY);
     }
     if status.code() == Code::PermissionDenied && status.message() == LOST_LOG {
         crate::stop::because(LOST_LOG_REMEDY);
