@@ -229,7 +229,8 @@ fn peer_options(config: &Config) -> ConnectionOptions {
     ConnectionOptions { ping_interval_min: None, ..connection_options(config) }
 }
 
-/// Takes connections until a signal tells to stop, or there is nothing left to do. Clients wait until the member is ready.
+/// Takes connections until a signal tells to stop, or there is nothing left to do. Clients wait
+/// until the member is ready.
 async fn accept(
     config: &Config,
     listeners: Listeners,
