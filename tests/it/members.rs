@@ -201,13 +201,22 @@ async fn a_change_that_timed_out_is_not_made_later() {
 }
 
 #[tokio::test]
-async fn leadership_that_went_elsewhere_is_no_success() {
+async fn leadership_that_did_not_arrive_is_no_success() {
     let mut cluster = cluster(3);
     put(&cluster, 0, "1").await;
     let leader = cluster.leader().await.unwrap();
     let to = (leader + 1) % 3;
     let target_id = cluster.id(to).await.unwrap();
+    let mut follower = cluster.client(to).await.unwrap();
+    let refused = follower.maintenance.move_leader(MoveLeaderRequest { target_id }).await;
+    let refused = refused.unwrap_err();
+    let text = "etcdserver: not leader";
+    assert_eq!((refused.code(), refused.message()), (Code::FailedPrecondition, text));
     let mut client = cluster.client(leader).await.unwrap();
+    let unknown = client.maintenance.move_leader(MoveLeaderRequest { target_id: 7 }).await;
+    let unknown = unknown.unwrap_err();
+    let text = "etcdserver: bad leader transferee";
+    assert_eq!((unknown.code(), unknown.message()), (Code::FailedPrecondition, text));
     cluster.pause(to).unwrap();
     let late = client.maintenance.move_leader(MoveLeaderRequest { target_id }).await.unwrap_err();
     let text = "etcdserver: request timed out, leader transfer took too long";
