@@ -36,6 +36,9 @@ const LEFT_BYTES: u64 = 64 << 20;
 const FULL_WITHIN: Duration = Duration::from_secs(180);
 /// How long a member may take to notice that there is room again.
 const ROOM_WITHIN: Duration = Duration::from_secs(30);
+/// Longer than between two steps of a checkpoint, and how long one may take.
+const IDLE_FOR: Duration = Duration::from_secs(2);
+const IDLE_WITHIN: Duration = Duration::from_secs(60);
 /// Written before a log begins to fail, so that there is something to keep.
 const HEALTHY_REVISIONS: i64 = 300;
 const WRITTEN_WITHIN: Duration = Duration::from_secs(60);
@@ -209,6 +212,8 @@ impl Disk<'_> {
         self.wait_room(ROOM_WITHIN, "the disk has room")?;
         let usual = self.work(Mix::default(), Duration::from_millis(500))?;
         self.check("writing again", usual)?;
+        // Room that is gone in the middle of a checkpoint ends the member, as it may.
+        self.wait_idle()?;
         let ballast = self.ballast(0)?;
         let gathered = self.fill(Mix::default())?;
         self.probe_full(gathered, "full from outside, to the last byte")?;
@@ -234,6 +239,25 @@ impl Disk<'_> {
         let ballast = Ballast::leave(self.image.mount(), left)?;
         progress(&format!("disk: {} MiB free", self.image.free_bytes()? >> 20));
         Ok(ballast)
+    }
+
+    /// Waits until the member writes nothing for a while.
+    fn wait_idle(&self) -> Result<()> {
+        let pid = self.campaign.node.pid().context("the member runs")?;
+        let path = format!("/proc/{pid}/io");
+        let written = || -> Result<Option<String>> {
+            let io = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+            Ok(io.lines().find(|line| line.starts_with("write_bytes:")).map(str::to_owned))
+        };
+        let deadline = Instant::now() + IDLE_WITHIN;
+        while Instant::now() < deadline {
+            let before = written()?;
+            sleep(IDLE_FOR);
+            if written()? == before {
+                return Ok(());
+            }
+        }
+        bail!(violation(format!("the member still writes after {IDLE_WITHIN:?} without clients")))
     }
 
     /// Load that must not fail.
