@@ -218,11 +218,12 @@ impl Replica {
     /// Asks something of consensus itself.
     pub async fn administer(&self, admin: Admin) -> Result<(), AdminError> {
         let (answer, answered) = oneshot::channel();
+        let (begun, before) = (Instant::now(), self.standing());
         self.turn.add(|requests| requests.admin.push((admin, answer)));
         match tokio::time::timeout(self.shared.options.timeout, answered).await {
             Ok(Ok(done)) => done,
             Ok(Err(_)) => Err(AdminError::Unavailable(Unavailable::Stopped)),
-            Err(_) => Err(AdminError::Unavailable(Unavailable::Timeout)),
+            Err(_) => Err(AdminError::Unavailable(self.timed_out(begun, before))),
         }
     }
 

@@ -11,7 +11,7 @@ use store::mvcc::Store;
 use store::snapshot::{self, Checksum, Snapshot};
 use store::{Fatal, LogId, ReadError, Refusal};
 
-use crate::raft::Written;
+use crate::raft::{Written, types};
 use crate::space::Space;
 
 /// The snapshot folder of a data directory.
@@ -140,6 +140,10 @@ impl Snapshots {
         let accepted = Snapshot::open(path, Checksum::Verify).and_then(|received| {
             let (applied, membership) =
                 (received.state().applied, received.state().membership.clone());
+            if let Some((_, membership)) = &membership {
+                let wrong = |what| Fatal::Engine(format!("its membership: {what}"));
+                types::check_membership(membership).map_err(wrong)?;
+            }
             let named = self.places.snap.join(snapshot::file_name(applied));
             std::fs::rename(path, &named).map_err(|error| Fatal::io("rename", path, error))?;
             let synced = File::open(&self.places.snap).and_then(|dir| dir.sync_all());

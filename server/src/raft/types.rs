@@ -199,6 +199,11 @@ pub fn membership_message(membership: &Membership) -> internal::Membership {
     }
 }
 
+/// Whether [`stored_membership`] can take it.
+pub fn check_membership(message: &internal::Membership) -> Result<(), String> {
+    membership(message).map(|_| ()).map_err(|error| error.to_string())
+}
+
 /// # Errors
 /// When a set of voters is empty, or a voter has no node.
 fn membership(message: &internal::Membership) -> Result<Membership, MembershipError<u64>> {
@@ -219,7 +224,7 @@ pub fn stored_membership(
 ) -> StoredMembershipOf<Types> {
     match stored {
         Some((id, message)) => {
-            let membership = membership(&message).expect("it was checked before it was applied");
+            let membership = membership(&message).expect("it was checked when it came");
             openraft::StoredMembership::new(raft_id(id), membership)
         }
         None => openraft::StoredMembership::default(),
