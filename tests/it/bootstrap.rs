@@ -72,7 +72,7 @@ async fn one_of_three_starts_and_answers_what_needs_no_leader() {
     let range = RangeRequest { serializable: false, ..range };
     assert_eq!(client.kv.range(range).await.unwrap_err().code(), Code::Unavailable);
     let put = PutRequest { key: "a".into(), ..Default::default() };
-    assert_eq!(client.kv.put(put).await.unwrap_err().code(), Code::Unavailable);
+    assert_eq!(client.kv.put(put).await.unwrap_err().code(), Code::DeadlineExceeded);
 }
 
 /// A unit file keeps its flags when the cluster has changed since.

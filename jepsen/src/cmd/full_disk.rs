@@ -2,8 +2,9 @@
 //!
 //! First on a small disk image, filled by writing and from outside: writes that grow are refused
 //! with etcd's no-space error before the log fails, and so are snapshots; everything else goes on,
-//! and so do writes once there is room, in the same process. Then the log itself fails (system calls of the member fail by
-//! `strace`): the member ends, says why, acknowledges nothing that it has not kept, and starts again.
+//! and so do writes once there is room, in the same process. Then the log itself fails (system calls
+//! of the member fail by `strace`): the member ends, says why, acknowledges nothing that it has not
+//! kept, and starts again.
 
 use std::path::PathBuf;
 use std::thread::sleep;
