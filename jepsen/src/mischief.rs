@@ -145,7 +145,7 @@ impl Nemesis {
             }
         }
         let mut restarts = 0;
-        while let Err(error) = cluster.start_all() {
+        while let Err(error) = self.bring_up(cluster).await {
             // A damaged engine may be noticed at any moment; a supervisor starts the member again.
             restarts += 1;
             if restarts > RESTARTS_MAX || !self.vandals.iter().any(Vandal::engine_is_suspect) {
@@ -154,6 +154,19 @@ impl Nemesis {
         }
         cluster.leader().await.map_err(|error| violation(format!("{error:#}")))?;
         Ok(done)
+    }
+
+    /// Starts all that do not run. Who may have a damaged engine reads all of it, and meets the
+    /// damage now rather than while others count on it.
+    async fn bring_up(&self, cluster: &mut Cluster) -> Result<()> {
+        cluster.start_all()?;
+        for place in cluster.places() {
+            if self.vandals[place].engine_is_suspect() {
+                cluster.hash_kv(place, 0).await?;
+            }
+            self.expect_alive(cluster, place)?;
+        }
+        Ok(())
     }
 
     /// Nobody ends by itself, but who finds a damage of its engine.
