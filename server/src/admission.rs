@@ -1,8 +1,8 @@
 //! Admission: what a member refuses before it is proposed, so that memory, disk and log keep room.
 //!
-//! A client's proposal is looked at by the member it came to, and counts there until its client
-//! is answered or has given up. The leader, whose log it goes into first, looks once more at what
-//! came over others.
+//! A client's proposal is looked at by the member it came to, and counts there for as long as
+//! somebody could be told what became of it: its client may give up before the log does. The
+//! leader, whose log it goes into first, looks once more at what came over others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,21 +19,21 @@ pub struct Admission {
     request_bytes_max: usize,
     /// Rows in memory above which clients are told to slow down.
     recent_bytes_max: usize,
-    /// Of proposals whose clients wait.
+    /// Of proposals on their way.
     waiting_bytes: AtomicUsize,
     /// Set by the housekeeper: room on the disk is for the log alone.
     disk_full: AtomicBool,
 }
 
-/// Bytes of a proposal that count while its client waits.
-pub struct Claim<'a> {
-    waiting_bytes: &'a AtomicUsize,
+/// Bytes of a proposal, which count until this is dropped.
+pub struct Claim {
+    admission: Arc<Admission>,
     bytes: usize,
 }
 
-impl Drop for Claim<'_> {
+impl Drop for Claim {
     fn drop(&mut self) {
-        self.waiting_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.admission.waiting_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -53,7 +53,7 @@ impl Admission {
     }
 
     /// Lets a proposal of a client of this member in.
-    pub fn claim(&self, proposal: &Proposal, grows: bool) -> Result<Claim<'_>, Unavailable> {
+    pub fn claim(self: &Arc<Self>, proposal: &Proposal, grows: bool) -> Result<Claim, Unavailable> {
         let bytes = proposal.command_len();
         if bytes > self.request_bytes_max {
             return Err(Unavailable::RequestTooLarge);
@@ -61,14 +61,13 @@ impl Admission {
         if grows && self.disk_full() {
             return Err(Unavailable::NoSpace);
         }
-        let waiting_bytes = &self.waiting_bytes;
-        if waiting_bytes.load(Ordering::Relaxed) + bytes > limits::PROPOSAL_BYTES_MAX
+        if self.waiting_bytes.load(Ordering::Relaxed) + bytes > limits::PROPOSAL_BYTES_MAX
             || self.is_behind()
         {
             return Err(Unavailable::TooManyRequests);
         }
-        waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
-        Ok(Claim { waiting_bytes, bytes })
+        self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(Claim { admission: self.clone(), bytes })
     }
 
     /// Whether this member's log takes a proposal that another member has let in.

@@ -50,6 +50,7 @@ impl Housekeeper {
             ..Default::default()
         };
         let mut pause = limits::HOUSEKEEPING_INTERVAL;
+        self.watch_space();
         while errands.wait(pause) {
             self.watch_space();
             pause = match self.compact()? {

@@ -181,12 +181,11 @@ impl Replica {
     pub async fn propose(&self, op: command::Op) -> Proposed {
         let grows = may_grow(&op);
         let proposal = Proposal::new(&Command { op: Some(op) });
-        // Given back when this returns, or is dropped because the client gave up.
-        let _claim = self.shared.admission.claim(&proposal, grows)?;
+        let claim = self.shared.admission.claim(&proposal, grows)?;
 
         let (answer, answered) = oneshot::channel();
-        let waiter =
-            Waiter { outboxes: self.shared.outboxes.clone(), runtime: self.turn.runtime, answer };
+        let (outboxes, runtime) = (self.shared.outboxes.clone(), self.turn.runtime);
+        let waiter = Waiter { outboxes, runtime, answer, claim };
         let (begun, before) = (Instant::now(), self.standing());
         self.turn.add(|requests| requests.proposals.push((proposal, waiter)));
         let answer = tokio::time::timeout(self.shared.options.timeout, answered).await;

@@ -292,9 +292,10 @@ impl Loop {
                 }
             };
             let done = tokio::select! {
-                done = work => done,
+                biased;
                 // Whoever was told that it failed must not find it done much later.
                 () = answer.closed() => return,
+                done = work => done,
             };
             // Whoever asked may have stopped waiting.
             let _ = answer.send(done);

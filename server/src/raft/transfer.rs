@@ -88,14 +88,6 @@ struct Unfinished {
     is_complete: bool,
 }
 
-impl Unfinished {
-    fn complete(mut self) -> io::Result<()> {
-        self.file.sync_all()?;
-        self.is_complete = true;
-        Ok(())
-    }
-}
-
 impl Drop for Unfinished {
     fn drop(&mut self) {
         if !self.is_complete {
@@ -149,6 +141,11 @@ pub async fn receive(
     if unfinished.received != bytes {
         return Err(Status::data_loss("the snapshot file has another length than announced"));
     }
-    let completed = tokio::task::spawn_blocking(move || unfinished.complete());
-    completed.await.map_err(|error| failed(io::Error::other(error)))?.map_err(failed)
+    let synced =
+        tokio::task::spawn_blocking(move || unfinished.file.sync_all().map(|()| unfinished));
+    // A sender that gives up meanwhile leaves nobody who would ask for the file.
+    let mut whole =
+        synced.await.map_err(|error| failed(io::Error::other(error)))?.map_err(failed)?;
+    whole.is_complete = true;
+    Ok(())
 }

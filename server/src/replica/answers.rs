@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Unavailable, lock};
+use crate::admission::Claim;
 use crate::raft::types::Outcome;
 
 pub(super) type Answer = Result<Outcome, Unavailable>;
@@ -15,12 +16,15 @@ pub struct Waiter {
     pub(super) outboxes: Arc<Outboxes>,
     pub(super) runtime: usize,
     pub(super) answer: oneshot::Sender<Answer>,
+    /// The proposal takes its room for as long as this exists, whether somebody listens or not.
+    pub(super) claim: Claim,
 }
 
 impl Waiter {
     /// Queues the state machine's answer until the run is applied.
     pub fn applied(self, outcome: Outcome) {
-        let Self { outboxes, runtime, answer } = self;
+        let Self { outboxes, runtime, answer, claim } = self;
+        drop(claim);
         lock(&outboxes.boxes[runtime].pending).push((answer, outcome));
     }
 
