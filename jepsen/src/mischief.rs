@@ -1,5 +1,6 @@
 //! Random faults of a cluster: several at a time, and all of them ended in the end.
 
+use std::fs;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -156,15 +157,23 @@ impl Nemesis {
         Ok(done)
     }
 
-    /// Starts all that do not run. Who may have a damaged engine reads all of it, and meets the
-    /// damage now rather than while others count on it.
-    async fn bring_up(&self, cluster: &mut Cluster) -> Result<()> {
+    /// Starts all that do not run. Who may have a damaged engine reads what it can of it, and meets
+    /// the damage now. What nobody reads could end it at any time, and nobody would start it again:
+    /// such an engine is deleted, and built anew.
+    async fn bring_up(&mut self, cluster: &mut Cluster) -> Result<()> {
         cluster.start_all()?;
         for place in cluster.places() {
-            if self.vandals[place].engine_is_suspect() {
-                cluster.hash_kv(place, 0).await?;
+            if !self.vandals[place].engine_is_suspect() {
+                continue;
             }
-            self.expect_alive(cluster, place)?;
+            if let Err(error) = cluster.hash_kv(place, 0).await {
+                cluster.wait_exit(place)?;
+                return Err(error);
+            }
+            cluster.kill(place)?;
+            fs::remove_dir_all(cluster.node(place).data_dir().join("db"))?;
+            self.vandals[place].engine_was_rebuilt();
+            cluster.start_again(place)?;
         }
         Ok(())
     }
