@@ -95,8 +95,10 @@ impl Failover {
             })?;
             total.add(&summary);
             progress(&format!(
-                "round {round}: first write after {:.0?}, none for {:.0?}, term +{}",
-                loss.first_write, loss.gap, loss.terms
+                "round {round}: first write after {} ms, none for {} ms, term +{}",
+                loss.first_write.as_millis(),
+                loss.gap.as_millis(),
+                loss.terms
             ));
             losses.push(loss);
         }
@@ -154,6 +156,7 @@ impl Spread {
 
 impl fmt::Display for Spread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.0?} (median), {:.0?} (worst)", self.median, self.max)
+        let (median, max) = (self.median.as_millis(), self.max.as_millis());
+        write!(f, "{median} ms (median), {max} ms (worst)")
     }
 }
