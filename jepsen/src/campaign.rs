@@ -1,6 +1,5 @@
 //! Rounds against one member: load, a fault, a restart, a check.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::runtime::Runtime;
 
+use crate::common::runtime;
 use crate::load::{Gathered, Load};
 use harness::history::author::Mix;
 use harness::history::check::{Checker, Summary};
@@ -41,8 +41,7 @@ pub(crate) struct Campaign {
 impl Campaign {
     /// Starts a new member.
     pub(crate) fn start(options: NodeOptions, seed: u64) -> Result<Self> {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let runtime = runtime()?;
         let node = Node::start(options)?;
         let (checker, common) = (Checker::new(), Arc::new(Knowledge::default()));
         Ok(Self { node, runtime, checker, common, seed })
@@ -145,9 +144,8 @@ impl Campaign {
 }
 
 /// Options every campaign starts a member with: checkpoints and snapshots as often as can be.
-pub(crate) fn small_limits(target: Target, program: Option<PathBuf>) -> NodeOptions {
-    let mut options = NodeOptions::new(target);
-    options.program = program;
+pub(crate) fn small_limits(target: Target) -> NodeOptions {
+    let options = NodeOptions::new(target);
     match target {
         Target::Etcd => options.arg("--snapshot-count=500"),
         Target::Kvd => options

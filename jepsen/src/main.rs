@@ -14,6 +14,7 @@ mod load;
 
 mod blow;
 mod campaign;
+mod common;
 mod damage;
 mod image;
 mod mischief;

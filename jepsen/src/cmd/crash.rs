@@ -1,6 +1,5 @@
 //! `kvjepsen crash`: SIGKILL at random moments, and damage to what can be rebuilt.
 
-use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -12,6 +11,7 @@ use rand::rngs::StdRng;
 
 use crate::blow::Blow;
 use crate::campaign::{Campaign, must_run, no_start, small_limits, violation};
+use crate::common::Common;
 use crate::damage::{self, Done, Vandal};
 use crate::load::Gathered;
 use crate::print::progress;
@@ -37,18 +37,11 @@ const WRITES_PER_ROUND_MIN: u64 = 50;
 pub(crate) struct Crash {
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
     rounds: u64,
-    /// Makes all random choices the same as in another run [default: random]
-    #[arg(long)]
-    seed: Option<u64>,
     /// kvd or etcd; etcd's files are never damaged
     #[arg(long, default_value = "kvd")]
     target: Target,
-    /// The server's binary, instead of the one built beside this one
-    #[arg(long)]
-    program: Option<PathBuf>,
-    /// A further flag for the server; may be repeated
-    #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
-    server_arg: Vec<String>,
+    #[command(flatten)]
+    common: Common,
     /// Leaves all files as they are
     #[arg(long)]
     no_damage: bool,
@@ -56,10 +49,8 @@ pub(crate) struct Crash {
 
 impl Crash {
     pub(crate) fn run(&self) -> Result<String> {
-        let seed = self.seed.unwrap_or_else(rand::random);
-        progress(&format!("crash: seed {seed}"));
-        let mut options = small_limits(self.target, self.program.clone());
-        options.args.extend(self.server_arg.iter().cloned());
+        let seed = self.common.seed("crash");
+        let options = self.common.node(small_limits(self.target));
         let mut campaign = Campaign::start(options, seed)?;
         let mut total = Total::default();
         for round in 1..=self.rounds {

@@ -4,7 +4,6 @@
 //! nothing is lost meanwhile does.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -15,6 +14,7 @@ use harness::history::trial::Trial;
 use harness::{Cluster, ClusterOptions, PATIENCE, Target};
 
 use crate::campaign::violation;
+use crate::common::{Common, runtime};
 use crate::print::progress;
 
 const EXAMPLES: &str = "\
@@ -37,17 +37,10 @@ pub(crate) struct Failover {
     how: How,
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(3..=9))]
     members: u64,
-    /// Makes all random choices the same as in another run [default: random]
-    #[arg(long)]
-    seed: Option<u64>,
     #[arg(long, default_value = "kvd")]
     target: Target,
-    /// The server's binary, instead of the one built beside this one
-    #[arg(long)]
-    program: Option<PathBuf>,
-    /// A further flag for the servers; may be repeated
-    #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
-    server_arg: Vec<String>,
+    #[command(flatten)]
+    common: Common,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -69,19 +62,16 @@ struct Loss {
 
 impl Failover {
     pub(crate) fn run(&self) -> Result<String> {
-        let seed = self.seed.unwrap_or_else(rand::random);
-        progress(&format!("failover: seed {seed}"));
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let seed = self.common.seed("failover");
+        let runtime = runtime()?;
         runtime.block_on(self.rounds(seed))
     }
 
     async fn rounds(&self, seed: u64) -> Result<String> {
         let mut options = ClusterOptions::new(self.target, usize::try_from(self.members)?);
         options.links = false;
-        options.args.extend(self.server_arg.iter().cloned());
-        options.program.clone_from(&self.program);
-        let mut trial = Trial::new(Cluster::start_with(options)?, seed);
+        let cluster = Cluster::start_with(self.common.cluster(options))?;
+        let mut trial = Trial::new(cluster, seed);
         let (mut total, mut losses) = (Summary::default(), Vec::new());
         for round in 1..=self.times {
             let loss = self.round(&mut trial).await;

@@ -106,7 +106,7 @@ impl FullDisk {
     }
 
     fn options(&self) -> NodeOptions {
-        small_limits(Target::Kvd, self.program.clone())
+        NodeOptions { program: self.program.clone(), ..small_limits(Target::Kvd) }
     }
 
     fn disk(&self, seed: u64) -> Result<Summary> {

@@ -1,7 +1,6 @@
 //! `kvjepsen lag`: members are made to fall behind a log that is kept short, and are sent snapshots
 //! while clients write as fast as they can.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -13,6 +12,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
 use crate::campaign::violation;
+use crate::common::{Common, runtime};
 use crate::print::progress;
 
 const EXAMPLES: &str = "\
@@ -25,23 +25,14 @@ Examples:
 pub(crate) struct Lag {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     minutes: u64,
-    /// Makes all random choices the same as in another run [default: random]
-    #[arg(long)]
-    seed: Option<u64>,
-    /// The server's binary, instead of the one built beside this one
-    #[arg(long)]
-    program: Option<PathBuf>,
-    /// A further flag for the servers; may be repeated
-    #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
-    server_arg: Vec<String>,
+    #[command(flatten)]
+    common: Common,
 }
 
 impl Lag {
     pub(crate) fn run(&self) -> Result<String> {
-        let seed = self.seed.unwrap_or_else(rand::random);
-        progress(&format!("lag: seed {seed}"));
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let seed = self.common.seed("lag");
+        let runtime = runtime()?;
         let report = runtime.block_on(self.rounds(seed))?;
         let Report { rounds, written, installed, happened } = report;
         // A member that finds what it missed in a log after all shows nothing.
@@ -58,9 +49,7 @@ impl Lag {
 
     async fn rounds(&self, seed: u64) -> Result<Report> {
         let mut rng = StdRng::seed_from_u64(seed);
-        let mut options = lag::options();
-        options.args.extend(self.server_arg.iter().cloned());
-        options.program.clone_from(&self.program);
+        let options = self.common.cluster(lag::options());
         let mut lag = lag::Lag::new(Cluster::start_with(options)?);
         let end = Instant::now() + Duration::from_secs(60 * self.minutes);
         while Instant::now() < end {

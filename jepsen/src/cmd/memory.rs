@@ -5,7 +5,6 @@
 //! that the process ever held (`VmHWM`), so that no peak falls between two looks.
 
 use std::fs;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -19,6 +18,7 @@ use rand::{Rng, SeedableRng};
 use tokio::task::JoinSet;
 
 use crate::campaign::violation;
+use crate::common::{Common, runtime};
 use crate::print::progress;
 use harness::history::wire::Failure;
 
@@ -55,16 +55,10 @@ pub(crate) struct Memory {
     /// Megabytes of memory that the server may hold
     #[arg(long, default_value_t = 200)]
     rss_max_mb: u64,
-    #[arg(long)]
-    seed: Option<u64>,
     #[arg(long, default_value = "kvd")]
     target: Target,
-    /// The server's binary, instead of the one built beside this one
-    #[arg(long)]
-    program: Option<PathBuf>,
-    /// A further flag for the server; may be repeated
-    #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
-    server_arg: Vec<String>,
+    #[command(flatten)]
+    common: Common,
 }
 
 /// What the tasks of a run share.
@@ -80,14 +74,10 @@ struct Tally {
 
 impl Memory {
     pub(crate) fn run(&self) -> Result<String> {
-        let seed = self.seed.unwrap_or_else(rand::random);
-        progress(&format!("memory: seed {seed}"));
-        let mut options = NodeOptions::new(self.target);
-        options.program = self.program.clone();
-        options.args.extend(self.server_arg.iter().cloned());
+        let seed = self.common.seed("memory");
+        let options = self.common.node(NodeOptions::new(self.target));
         let mut node = Node::start(options)?;
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let runtime = runtime()?;
         let started = Instant::now();
         let result = runtime.block_on(self.pour(&node, seed));
         if result.is_err() {

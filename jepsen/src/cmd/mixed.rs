@@ -2,7 +2,6 @@
 //! of that at a time, while clients go on.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -15,6 +14,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::campaign::{small_limits, violation};
+use crate::common::{Common, runtime};
 use crate::mischief::{Nemesis, plan};
 use crate::print::progress;
 
@@ -37,21 +37,14 @@ pub(crate) struct Mixed {
     minutes: u64,
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(3..=9))]
     members: u64,
-    /// Makes all random choices the same as in another run [default: random]
-    #[arg(long)]
-    seed: Option<u64>,
     /// kvd or etcd; etcd's files are never damaged
     #[arg(long, default_value = "kvd")]
     target: Target,
     /// A kind of fault to leave out, as the verdict calls it; may be repeated
     #[arg(long, value_name = "KIND")]
     without: Vec<String>,
-    /// The server's binary, instead of the one built beside this one
-    #[arg(long)]
-    program: Option<PathBuf>,
-    /// A further flag for the servers; may be repeated
-    #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
-    server_arg: Vec<String>,
+    #[command(flatten)]
+    common: Common,
 }
 
 #[derive(Default)]
@@ -66,20 +59,17 @@ struct Total {
 
 impl Mixed {
     pub(crate) fn run(&self) -> Result<String> {
-        let seed = self.seed.unwrap_or_else(rand::random);
-        progress(&format!("mixed: seed {seed}"));
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let seed = self.common.seed("mixed");
+        let runtime = runtime()?;
         runtime.block_on(self.rounds(seed))
     }
 
     async fn rounds(&self, seed: u64) -> Result<String> {
         let members = usize::try_from(self.members)?;
         let mut options = ClusterOptions::new(self.target, members);
-        options.args = small_limits(self.target, None).args;
-        options.args.extend(self.server_arg.iter().cloned());
-        options.program.clone_from(&self.program);
-        let mut trial = Trial::new(Cluster::start_with(options)?, seed);
+        options.args = small_limits(self.target).args;
+        let cluster = Cluster::start_with(self.common.cluster(options))?;
+        let mut trial = Trial::new(cluster, seed);
         let (mut nemesis, mut total) = (Nemesis::new(members), Total::default());
         let end = Instant::now() + Duration::from_secs(60 * self.minutes);
         while Instant::now() < end {

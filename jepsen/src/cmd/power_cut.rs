@@ -22,7 +22,7 @@ mod members;
 
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,7 @@ use tempfile::TempDir;
 
 use crate::blow::Blow;
 use crate::campaign::{Campaign, must_run, no_start, small_limits};
+use crate::common::Common;
 use crate::image::{self, Image};
 use crate::print::progress;
 use harness::history::author::Mix;
@@ -65,17 +66,10 @@ pub(crate) struct PowerCut {
     /// More than one: a cluster, whose members mostly lose power all at once
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=5))]
     members: u64,
-    /// Makes all random choices the same as in another run [default: random]
-    #[arg(long)]
-    seed: Option<u64>,
     #[arg(long, default_value = "kvd")]
     target: Target,
-    /// The server's binary, instead of the one built beside this one
-    #[arg(long)]
-    program: Option<PathBuf>,
-    /// A further flag for the server; may be repeated
-    #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
-    server_arg: Vec<String>,
+    #[command(flatten)]
+    common: Common,
 }
 
 /// The member and the disk it is on.
@@ -89,8 +83,7 @@ struct Rig {
 impl PowerCut {
     pub(crate) fn run(&self) -> Result<String> {
         image::require()?;
-        let seed = self.seed.unwrap_or_else(rand::random);
-        progress(&format!("power-cut: seed {seed}"));
+        let seed = self.common.seed("power-cut");
         if self.members > 1 {
             return members::run(self, usize::try_from(self.members)?, seed);
         }
@@ -129,8 +122,7 @@ impl PowerCut {
         let dir = tempfile::Builder::new().prefix("kvjepsen-").tempdir()?;
         let image = Image::create(dir.path(), "disk-0", IMAGE_MIB)?;
         fs::create_dir(image.mount().join("data"))?;
-        let mut options = small_limits(self.target, self.program.clone()).dir(dir.path());
-        options.args.extend(self.server_arg.iter().cloned());
+        let options = self.common.node(small_limits(self.target)).dir(dir.path());
         symlink(image.mount().join("data"), dir.path().join(format!("{}.data", options.name)))?;
         prove_cut(&image, dir.path())?;
         let campaign = Campaign::start(options, seed)?;

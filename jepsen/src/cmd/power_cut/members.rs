@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use super::{IMAGE_MIB, PowerCut, WRITES_PER_ROUND_MIN, prove_cut, wait_stopped};
 use crate::campaign::{no_start, small_limits, violation};
+use crate::common::runtime;
 use crate::image::Image;
 use crate::print::progress;
 
@@ -30,9 +31,7 @@ struct Plant {
 }
 
 pub(super) fn run(command: &PowerCut, members: usize, seed: u64) -> Result<String> {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let mut plant = Plant::set_up(command, members, seed)?;
         let mut total = Summary::default();
         for round in 1..=command.rounds {
@@ -61,11 +60,9 @@ impl Plant {
     fn set_up(command: &PowerCut, members: usize, seed: u64) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("kvjepsen-").tempdir()?;
         let mut options = ClusterOptions::new(command.target, members);
-        options.args = small_limits(command.target, None).args;
-        options.args.extend(command.server_arg.iter().cloned());
-        options.program.clone_from(&command.program);
+        options.args = small_limits(command.target).args;
         options.dir = Some(dir.path().to_owned());
-        let mut cluster = Cluster::prepare(options)?;
+        let mut cluster = Cluster::prepare(command.common.cluster(options))?;
         let mut images = Vec::new();
         for place in cluster.places() {
             let image = Image::create(dir.path(), &format!("disk-{place}-0"), IMAGE_MIB)?;
