@@ -74,11 +74,13 @@ impl Admission {
     pub fn accept(&self, proposal: &Proposal) -> Result<(), Unavailable> {
         // A command is looked into only when that matters.
         let grows = || proposal.command().is_ok_and(|it| it.op.as_ref().is_some_and(may_grow));
-        match () {
-            () if self.disk_full() && grows() => Err(Unavailable::NoSpace),
-            () if self.is_behind() => Err(Unavailable::TooManyRequests),
-            () => Ok(()),
+        if self.disk_full() && grows() {
+            return Err(Unavailable::NoSpace);
         }
+        if self.is_behind() {
+            return Err(Unavailable::TooManyRequests);
+        }
+        Ok(())
     }
 
     /// Whether checkpoints cannot keep up.
