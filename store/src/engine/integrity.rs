@@ -1,8 +1,9 @@
 //! Checks of sled's files before sled opens them, for what it would not survive.
 //!
 //! Opening panics when the map of leaves does not add up, loses all when its newest log has gone
-//! missing, and silently goes back in time when a log is damaged in the middle; reading a leaf
-//! that is not where the map says spins for ever. Leaves themselves are checked when read.
+//! missing, and silently goes back in time when a log is damaged in the middle or lost its end;
+//! reading a leaf that is not where the map says spins for ever. Leaves themselves are checked
+//! when read.
 //!
 //! ```text
 //! durability_cookie                 version u16 | rows of a leaf u64 | 0.. | crc32 ^ 0xAF   64 bytes
@@ -21,6 +22,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::OpenError;
+use super::flushed::{self, Flushed};
 
 const COOKIE: &str = "durability_cookie";
 const COOKIE_BYTES: usize = 64;
@@ -47,7 +49,7 @@ pub(super) fn prepare(dir: &Path, leaf_rows: u64) -> Result<(), OpenError> {
         };
     }
     check_cookie(&dir.join(COOKIE), leaf_rows)?;
-    let map = metadata.read()?;
+    let map = metadata.read(Flushed::load(dir)?)?;
     map.check(&slabs)?;
     metadata.ensure_log()?;
     sync_found(&metadata, &slabs)
@@ -64,7 +66,7 @@ fn sync_found(metadata: &Metadata, slabs: &[Slab]) -> Result<(), OpenError> {
 
 /// Makes durable what opening created; it syncs only a part of that.
 pub(super) fn sync_files(dir: &Path) -> Result<(), OpenError> {
-    for name in [COOKIE, "metadata", "slabs", "."] {
+    for name in [COOKIE, flushed::NAME, "metadata", "slabs", "."] {
         sync(&dir.join(name))?;
     }
     Ok(())
@@ -91,7 +93,7 @@ fn check_cookie(path: &Path, leaf_rows: u64) -> Result<(), OpenError> {
 }
 
 /// The files of the folder `metadata`.
-struct Metadata {
+pub(super) struct Metadata {
     dir: PathBuf,
     snapshot: Option<u64>,
     /// Those not included in the snapshot.
@@ -99,7 +101,7 @@ struct Metadata {
 }
 
 impl Metadata {
-    fn list(dir: &Path) -> Result<Self, OpenError> {
+    pub(super) fn list(dir: &Path) -> Result<Self, OpenError> {
         let mut snapshots = BTreeSet::new();
         let mut logs = BTreeSet::new();
         for name in names(dir)? {
@@ -123,13 +125,16 @@ impl Metadata {
         Ok(Self { dir: dir.to_owned(), snapshot, logs })
     }
 
-    /// Reads the map of leaves that sled will find.
-    fn read(&self) -> Result<Map, OpenError> {
+    /// Reads the map of leaves that sled will find, which must be no older than `flushed`.
+    fn read(&self, flushed: Flushed) -> Result<Map, OpenError> {
         let Some(snapshot) = self.snapshot else {
             return Err(damaged(&self.dir, "has no snapshot"));
         };
         if !self.logs.iter().copied().eq(snapshot + 1..=snapshot + self.logs.len() as u64) {
             return Err(damaged(&self.dir, "lacks a log"));
+        }
+        if flushed > (Flushed { log: snapshot + 1 + self.logs.len() as u64, bytes: 0 }) {
+            return Err(damaged(&self.dir, "lacks its newest log"));
         }
         let mut map = Map { dir: self.dir.clone(), leaves: BTreeMap::new() };
         let path = self.snapshot_path(snapshot);
@@ -151,6 +156,9 @@ impl Metadata {
             {
                 return Err(damaged(&path, "is damaged in the middle"));
             }
+            if *log == flushed.log && ((bytes.len() - rest.len()) as u64) < flushed.bytes {
+                return Err(damaged(&path, "lost its end"));
+            }
         }
         Ok(map)
     }
@@ -171,7 +179,11 @@ impl Metadata {
         self.dir.join(format!("snapshot_{id:016x}"))
     }
 
-    fn log_path(&self, id: u64) -> PathBuf {
+    pub(super) fn newest_log(&self) -> Option<u64> {
+        self.logs.last().copied()
+    }
+
+    pub(super) fn log_path(&self, id: u64) -> PathBuf {
         self.dir.join(format!("log_{id:016x}"))
     }
 }
@@ -321,17 +333,20 @@ fn names(dir: &Path) -> Result<Vec<String>, OpenError> {
         .map_err(io_error("list", dir))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, OpenError> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, OpenError> {
     match std::fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(damaged(path, "is missing")),
         bytes => bytes.map_err(io_error("read", path)),
     }
 }
 
-fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+pub(super) fn io_error(
+    operation: &'static str,
+    path: &Path,
+) -> impl FnOnce(io::Error) -> OpenError {
     move |source| OpenError::Io { operation, path: path.to_owned(), source }
 }
 
-fn damaged(path: &Path, what: &str) -> OpenError {
+pub(super) fn damaged(path: &Path, what: &str) -> OpenError {
     OpenError::Damaged(format!("{} {what}", path.display()))
 }

@@ -18,6 +18,7 @@ use crate::Fatal;
 pub mod memory;
 pub mod sled;
 
+mod flushed;
 mod integrity;
 
 #[cfg(test)]

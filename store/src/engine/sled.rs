@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::flushed::Flushed;
 use super::{Engine, EngineStats, OpenError, ROW_BYTES_MAX, Reader, Visit, WriteBatch, integrity};
 use crate::Fatal;
 
@@ -144,6 +145,11 @@ impl Engine for SledEngine {
     fn flush(&self) -> Result<(), Fatal> {
         self.shared.with_tree("flush", |tree| tree.flush())?;
         self.shared.dirty_bytes.store(0, Ordering::Relaxed);
+        let dir = &self.shared.dir;
+        if let Err(error) = Flushed::now(dir).and_then(|flushed| flushed.save(dir)) {
+            // The old note stands, and asks for less.
+            tracing::warn!(%error, "cannot note how far the engine is flushed");
+        }
         Ok(())
     }
 
@@ -307,6 +313,7 @@ impl Handles {
             }
         };
         let tree = db.open_tree(TREE).map_err(|error| open_error(dir, error))?;
+        Flushed::now(dir)?.save(dir)?;
         integrity::sync_files(dir)?;
         Ok(Self { idle: Mutex::new(vec![tree]) })
     }
