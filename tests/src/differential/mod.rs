@@ -27,6 +27,8 @@
 //!   hash of that compaction.
 //! - A put that keeps what its transaction deleted before by a delete without an end: etcd panics
 //!   on it. kvd refuses the transaction.
+//! - A compaction at the very revision at which a transaction put what such a delete had deleted:
+//!   etcd removes the new row too, and ends when it is to read it.
 //!
 //! Leases, auth and membership changes are not called.
 
