@@ -49,8 +49,10 @@ pub const ENGINE_STALL_TIMEOUT: Duration = Duration::from_secs(120);
 /// How often the housekeeper looks at sizes and free space. It writes nothing by itself.
 pub const HOUSEKEEPING_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How long applying waits at a time for a checkpoint to make room in memory.
+/// How long applying a mebibyte waits at a time for a checkpoint to make room in memory, and how
+/// often when [`RECENT_PERCENT_MAX`] is passed.
 pub const ROOM_WAIT_MAX: Duration = Duration::from_secs(1);
+pub const ROOM_WAITS_MAX: usize = 30;
 
 /// Time for a client to send its request headers over HTTP/1.
 pub const HTTP1_HEADER_TIMEOUT: Duration = Duration::from_secs(10);

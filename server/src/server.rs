@@ -131,7 +131,7 @@ impl Member {
             forwarded.clone(),
             self.snapshots.clone(),
             poke,
-            config.recent_bytes_max * limits::RECENT_PERCENT_WAIT / 100,
+            room(config),
         );
         let admission = Arc::new(admission(config, &self.current));
         let shared = Arc::new(Shared {
@@ -205,6 +205,14 @@ fn spawn_raft(
         }
         result
     })
+}
+
+fn room(config: &Config) -> raft::Room {
+    let percent = |percent| config.recent_bytes_max * percent / 100;
+    raft::Room {
+        little: percent(limits::RECENT_PERCENT_WAIT),
+        long: percent(limits::RECENT_PERCENT_MAX),
+    }
 }
 
 fn admission(config: &Config, current: &Arc<Current>) -> Admission {

@@ -45,14 +45,25 @@ impl Publish for crate::watch::Hub {
 
 /// The only writer of the store.
 pub struct Machine {
-    current: Arc<Current>,
+    pub(super) current: Arc<Current>,
     publish: Arc<dyn Publish>,
     outboxes: Arc<Outboxes>,
     forwarded: Arc<Forwarded>,
     snapshots: Arc<Snapshots>,
     poke: Poke,
-    /// Rows in memory above which applying waits for a checkpoint.
-    recent_bytes_max: usize,
+    room: Room,
+    /// Bytes of commands applied since the room was looked at last: members that catch up, and slow
+    /// ones, are handed their entries a few at a time.
+    applied_bytes: usize,
+}
+
+/// Bytes of rows in memory above which applying waits for a checkpoint.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// A little: whoever waits for an answer must not wait for a slow disk's whole checkpoint.
+    pub little: usize,
+    /// For as long as may be: nobody else keeps the leader from sending more.
+    pub long: usize,
 }
 
 impl Machine {
@@ -63,9 +74,10 @@ impl Machine {
         forwarded: Arc<Forwarded>,
         snapshots: Arc<Snapshots>,
         poke: Poke,
-        recent_bytes_max: usize,
+        room: Room,
     ) -> Self {
-        Self { current, publish, outboxes, forwarded, snapshots, poke, recent_bytes_max }
+        let applied_bytes = 0;
+        Self { current, publish, outboxes, forwarded, snapshots, poke, room, applied_bytes }
     }
 
     fn apply_entry(&self, entry: &Entry) -> Result<store::mvcc::Applied, io::Error> {
@@ -144,11 +156,10 @@ impl RaftStateMachine<Types> for Machine {
                 (_, responder) => run.answers.extend(responder.map(|to| (to, outcome))),
             }
             if run.is_long() {
-                self.hand_out(std::mem::take(&mut run));
-                self.wait_for_room().await;
+                self.end(std::mem::take(&mut run)).await;
             }
         }
-        self.hand_out(run);
+        self.end(run).await;
         self.current.notify_applied();
         if self.current.load().checkpoint_due() {
             self.poke.look();
@@ -189,16 +200,28 @@ impl RaftStateMachine<Types> for Machine {
 }
 
 impl Machine {
+    async fn end(&mut self, run: Run) {
+        let long = run.is_long();
+        self.applied_bytes += run.bytes;
+        self.hand_out(run);
+        if long || self.applied_bytes >= RUN_BYTES_MAX {
+            self.applied_bytes = 0;
+            self.wait_for_room().await;
+        }
+    }
+
     /// A member that catches up applies faster than its disk takes rows. When too many are in memory
-    /// it gives the housekeeper the time for one round; whether that could write them or not, as on
-    /// a full disk or a slow one, it then goes on.
+    /// it gives the housekeeper the time for a round, and for more when there are far too many;
+    /// whether that could write them or not, as on a full disk, it then goes on.
     async fn wait_for_room(&self) {
-        let recent_bytes = self.current.load().sizes().recent_bytes;
-        if recent_bytes as usize > self.recent_bytes_max {
+        let mut rounds = self.current.rounds();
+        for round in 0..limits::ROOM_WAITS_MAX {
+            let bound = if round == 0 { self.room.little } else { self.room.long };
+            if self.current.load().sizes().recent_bytes as usize <= bound {
+                return;
+            }
             self.current.notify_applied();
-            let mut rounds = self.current.rounds();
             self.poke.look();
-            // Who waits for an answer must not wait for a slow disk's whole checkpoint.
             let _ = tokio::time::timeout(limits::ROOM_WAIT_MAX, rounds.changed()).await;
         }
     }

@@ -42,7 +42,7 @@ pub use self::core::{Start, start};
 pub use self::forward::Forwarded;
 pub use self::links::Me;
 pub use self::log::Log;
-pub use self::machine::{Machine, Written};
+pub use self::machine::{Machine, Room, Written};
 
 /// What openraft's lines in the log come from.
 pub const LOG_TARGET: &str = "openraft";

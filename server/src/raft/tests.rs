@@ -6,9 +6,11 @@ use std::sync::Arc;
 use openraft::alias::{LogIdOf, VoteOf};
 use openraft::entry::RaftEntry;
 use openraft::errors::ErrorSource;
-use openraft::storage::{IOFlushed, RaftLogStorage};
+use openraft::storage::{IOFlushed, RaftLogStorage, RaftStateMachine};
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::{LogState, OptionalSend, RaftLogReader, StorageError};
+use proto::etcdserverpb::PutRequest;
+use proto::internal::{Command, command::Op};
 use store::boot::{self, Places};
 use store::datadir::DataDir;
 use store::disk::RealDisk;
@@ -17,13 +19,15 @@ use store::wal::{Wal, WalOptions};
 use tempfile::TempDir;
 
 use super::machine::Publish;
-use super::types::{self, Entry, Types};
-use super::{Forwarded, Log, Machine};
+use super::types::{self, Entry, Proposal, Types};
+use super::{Forwarded, Log, Machine, Room};
 use crate::limits;
 use crate::poke::Poke;
 use crate::replica::{Current, Outboxes};
 use crate::snapshots::Snapshots;
 use crate::space::Space;
+
+const NO_BOUND: Room = Room { little: usize::MAX, long: usize::MAX };
 
 struct Nobody;
 
@@ -111,13 +115,13 @@ struct Builder;
 
 impl StoreBuilder<Types, AnyStart, Machine, Guard> for Builder {
     async fn build(&self) -> Result<(Guard, AnyStart, Machine), StorageError<Types>> {
-        open().map_err(|error| {
+        open(NO_BOUND).map_err(|error| {
             StorageError::write(openraft::impls::BoxedErrorSource::from_error(&error))
         })
     }
 }
 
-fn open() -> Result<(Guard, AnyStart, Machine), io::Error> {
+fn open(room: Room) -> Result<(Guard, AnyStart, Machine), io::Error> {
     let folder = tempfile::tempdir()?;
     let data_dir = DataDir::open(folder.path().join("data")).map_err(io::Error::other)?;
     let fatal = |fatal: store::Fatal| panic!("{fatal}");
@@ -144,7 +148,7 @@ fn open() -> Result<(Guard, AnyStart, Machine), io::Error> {
         forwarded,
         Arc::new(snapshots),
         poke,
-        usize::MAX,
+        room,
     );
     Ok((Guard { wal, _data_dir: data_dir, _folder: folder }, log, machine))
 }
@@ -230,4 +234,36 @@ fn that_a_vote_elected_somebody_is_written_with_the_first_entries() {
     runtime.block_on(log.save_vote(&other)).expect("written");
     assert_eq!(wal.stats().groups, before + 1);
     wal.close();
+}
+
+#[test]
+fn entries_that_come_one_by_one_wait_for_room_in_memory_too() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.expect("a runtime");
+    let _entered = runtime.enter();
+    let (_guard, _log, mut machine) = open(Room { little: 0, long: 0 }).expect("a machine");
+    let current = machine.current.clone();
+    let mut waker = std::task::Context::from_waker(std::task::Waker::noop());
+    let mut applied_bytes = 0;
+    let value = vec![7; 300 << 10];
+    for index in 1..=12 {
+        let put = PutRequest { key: b"k".to_vec(), value: value.clone(), ..Default::default() };
+        let proposal = Proposal::new(&Command { op: Some(Op::Put(put)) });
+        let id = types::raft_id(store::LogId { term: 1, index }).expect("a position");
+        let entry = Entry::new(id, openraft::EntryPayload::Normal(proposal));
+        let mut apply = std::pin::pin!(machine.apply(tokio_stream::iter([Ok((entry, None))])));
+        applied_bytes += value.len();
+        if applied_bytes < 1 << 20 {
+            assert!(apply.as_mut().poll(&mut waker).is_ready(), "entry {index}");
+            continue;
+        }
+        applied_bytes = 0;
+        for _ in 0..3 {
+            assert!(apply.as_mut().poll(&mut waker).is_pending(), "entry {index} waits");
+            current.end_round();
+        }
+        current.load().checkpoint().expect("written");
+        current.end_round();
+        assert!(apply.as_mut().poll(&mut waker).is_ready(), "entry {index} has room");
+    }
 }
