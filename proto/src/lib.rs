@@ -48,3 +48,9 @@ mod generated {
 
 pub use generated::kvd::{internal, peer};
 pub use generated::{authpb, etcdserverpb, mvccpb, v3electionpb, v3lockpb};
+
+impl From<internal::command::Op> for internal::Command {
+    fn from(op: internal::command::Op) -> Self {
+        Self { op: Some(op), only_in_term: 0 }
+    }
+}

@@ -180,7 +180,7 @@ impl Replica {
     /// Replicates a command and returns what applying it answered.
     pub async fn propose(&self, op: command::Op) -> Proposed {
         let grows = may_grow(&op);
-        let proposal = Proposal::new(&Command { op: Some(op) });
+        let proposal = Proposal::new(&Command::from(op));
         let claim = self.shared.admission.claim(&proposal, grows)?;
 
         let (answer, answered) = oneshot::channel();

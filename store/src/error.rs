@@ -28,6 +28,10 @@ pub enum Refusal {
     NoSpace,
     #[error("requested lease not found")]
     LeaseNotFound,
+    #[error("lease already exists")]
+    LeaseExists,
+    #[error("too large lease TTL")]
+    LeaseTtlTooLarge,
     #[error("member not found")]
     MemberNotFound,
     #[error("Peer URLs already exists")]

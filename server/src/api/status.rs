@@ -20,10 +20,12 @@ pub fn refused(refusal: Refusal) -> Status {
         | Refusal::TooManyOps
         | Refusal::DuplicateKey
         | Refusal::InvalidSortOption => Code::InvalidArgument,
-        Refusal::Compacted | Refusal::FutureRevision => Code::OutOfRange,
+        Refusal::Compacted | Refusal::FutureRevision | Refusal::LeaseTtlTooLarge => {
+            Code::OutOfRange
+        }
         Refusal::NoSpace => Code::ResourceExhausted,
         Refusal::LeaseNotFound | Refusal::MemberNotFound => Code::NotFound,
-        Refusal::PeerUrlExists => Code::FailedPrecondition,
+        Refusal::PeerUrlExists | Refusal::LeaseExists => Code::FailedPrecondition,
     };
     etcd(code, refusal)
 }

@@ -216,7 +216,7 @@ mod tests {
 
     fn command(name: &str) -> Command {
         let attributes = MemberAttributes { name: name.into(), ..Default::default() };
-        Command { op: Some(Op::MemberAttributes(attributes)) }
+        Command::from(Op::MemberAttributes(attributes))
     }
 
     #[test]

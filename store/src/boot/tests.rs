@@ -115,7 +115,7 @@ impl Member {
     }
 
     fn apply(&mut self, store: &Store, op: Op) {
-        self.log.push(Command { op: Some(op) });
+        self.log.push(Command::from(op));
         store.apply(id(self.log.len()), Input::Command(self.log.last().unwrap())).unwrap();
     }
 
@@ -387,7 +387,7 @@ fn members_and_membership_travel_in_snapshots() {
     store.apply(id(1), Input::Membership(&membership)).unwrap();
     let client_urls = vec!["http://m7:2379".into()];
     let attributes = MemberAttributes { id: 7, name: "seven".into(), client_urls, log: 77 };
-    let command = Command { op: Some(Op::MemberAttributes(attributes)) };
+    let command = Command::from(Op::MemberAttributes(attributes));
     store.apply(id(2), Input::Command(&command)).unwrap();
     member.snapshot(&store);
     let rows = dump(&store).rows;

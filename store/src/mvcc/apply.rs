@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use proto::etcdserverpb::{
-    CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
-    TxnResponse,
+    CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, LeaseGrantRequest,
+    LeaseGrantResponse, LeaseRevokeResponse, PutRequest, PutResponse, TxnResponse,
 };
 use proto::internal::{self, command::Op};
 
+use super::leases::Lease;
 use super::members;
 use super::recent::RevisionEvents;
 use super::store::Store;
@@ -40,6 +41,8 @@ pub enum Response {
     DeleteRange(DeleteRangeResponse),
     Txn(TxnResponse),
     Compaction(CompactionResponse),
+    LeaseGrant(LeaseGrantResponse),
+    LeaseRevoke(LeaseRevokeResponse),
 }
 
 /// How far the apply thread is.
@@ -64,20 +67,11 @@ impl Store {
                 members::change(write.state(), id, membership);
                 Ok(Response::None)
             }
-            Input::Command(command) => match &command.op {
-                Some(Op::Put(request)) => put(&mut write, request)?,
-                Some(Op::DeleteRange(request)) => delete_range(&mut write, request)?,
-                Some(Op::Txn(request)) => write.txn(request)?.map(Response::Txn),
-                Some(Op::Compaction(request)) => compact(&mut write, request.revision),
-                Some(Op::MemberAttributes(attributes)) => {
-                    members::describe(write.state(), attributes);
-                    Ok(Response::None)
-                }
-                Some(Op::MemberUpdate(update)) => {
-                    members::update(write.state(), update).map(|()| Response::None)
-                }
-                None => Ok(Response::None),
-            },
+            // Its leader's clock is not the one that counts any more.
+            Input::Command(command) if ![0, id.term].contains(&command.only_in_term) => {
+                Ok(Response::None)
+            }
+            Input::Command(command) => run(&mut write, command)?,
         };
         let events = write.finish(id);
         cursor.applied = id;
@@ -88,8 +82,33 @@ impl Store {
 
 type Outcome = Result<Response, Refusal>;
 
+fn run(write: &mut Write<'_>, command: &internal::Command) -> Result<Outcome, Fatal> {
+    Ok(match &command.op {
+        Some(Op::Put(request)) => put(write, request)?,
+        Some(Op::DeleteRange(request)) => delete_range(write, request)?,
+        Some(Op::Txn(request)) => write.txn(request)?.map(Response::Txn),
+        Some(Op::Compaction(request)) => compact(write, request.revision),
+        Some(Op::LeaseGrant(request)) => grant(write, request),
+        Some(Op::LeaseRevoke(request)) => revoke(write, request.id),
+        Some(Op::LeaseCheckpoint(request)) => {
+            for checkpoint in &request.checkpoints {
+                write.state().leases.checkpoint(checkpoint.id, checkpoint.remaining_ttl);
+            }
+            Ok(Response::None)
+        }
+        Some(Op::MemberAttributes(attributes)) => {
+            members::describe(write.state(), attributes);
+            Ok(Response::None)
+        }
+        Some(Op::MemberUpdate(update)) => {
+            members::update(write.state(), update).map(|()| Response::None)
+        }
+        None => Ok(Response::None),
+    })
+}
+
 fn put(write: &mut Write<'_>, request: &PutRequest) -> Result<Outcome, Fatal> {
-    if request.lease != 0 && !write.state().has_lease(request.lease) {
+    if request.lease != 0 && write.state().leases.handle(request.lease).is_none() {
         return Ok(Err(Refusal::LeaseNotFound));
     }
     Ok(write.put_request(request)?.map(Response::Put))
@@ -97,6 +116,30 @@ fn put(write: &mut Write<'_>, request: &PutRequest) -> Result<Outcome, Fatal> {
 
 fn delete_range(write: &mut Write<'_>, request: &DeleteRangeRequest) -> Result<Outcome, Fatal> {
     Ok(Ok(Response::DeleteRange(write.delete_request(request)?)))
+}
+
+fn grant(write: &mut Write<'_>, request: &LeaseGrantRequest) -> Outcome {
+    let LeaseGrantRequest { ttl, id } = *request;
+    let header = Some(header(write.revision()));
+    let leases = &mut write.state().leases;
+    if id == 0 {
+        return Err(Refusal::LeaseNotFound);
+    }
+    if leases.handle(id).is_some() {
+        return Err(Refusal::LeaseExists);
+    }
+    leases.grant(Lease { id, ttl, remaining: 0 });
+    Ok(Response::LeaseGrant(LeaseGrantResponse { header, id, ttl, error: String::new() }))
+}
+
+fn revoke(write: &mut Write<'_>, id: i64) -> Outcome {
+    let Some(handle) = write.state().leases.handle(id) else {
+        return Err(Refusal::LeaseNotFound);
+    };
+    write.delete_attached(handle);
+    write.state().leases.remove(id);
+    let header = Some(header(write.revision()));
+    Ok(Response::LeaseRevoke(LeaseRevokeResponse { header }))
 }
 
 /// Raises the watermark: reads below it are refused from here on. Rows go in the background.

@@ -7,7 +7,9 @@ use std::ops::Bound;
 
 use proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use proto::etcdserverpb::request_op::Request;
-use proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest};
+use proto::etcdserverpb::{
+    DeleteRangeRequest, LeaseGrantRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
+};
 
 use crate::Refusal;
 
@@ -56,6 +58,16 @@ pub fn put(request: &PutRequest) -> Result<(), Refusal> {
         return Err(Refusal::LeaseProvided);
     }
     Ok(())
+}
+
+/// The most seconds a lease can be granted for.
+const LEASE_TTL_MAX: i64 = 9_000_000_000;
+
+pub fn lease_grant(request: &LeaseGrantRequest) -> Result<(), Refusal> {
+    match request.ttl > LEASE_TTL_MAX {
+        true => Err(Refusal::LeaseTtlTooLarge),
+        false => Ok(()),
+    }
 }
 
 pub fn delete_range(request: &DeleteRangeRequest) -> Result<(), Refusal> {

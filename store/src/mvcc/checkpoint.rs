@@ -1,7 +1,8 @@
 //! Checkpoints: what happened since the last one moves from RAM into the engine.
 //!
 //! 1. Freeze: the newest rows and the meta row of this moment are set aside; new rows collect anew.
-//! 2. Rows that no compaction has dropped are written, then the meta row, then all is flushed.
+//! 2. Rows that no compaction has dropped are written, then the meta row together with the leases
+//!    that changed, then all is flushed.
 //! 3. The frozen rows are let go.
 //! 4. Rows that compactions dropped before the freeze are removed: only now, because until the
 //!    meta row was durable a restart would have begun from an older state that needs them. This
@@ -22,6 +23,7 @@ use bytes::Bytes;
 use super::backlog::Backlog;
 use super::chunks::Chunks;
 use super::generations::Record;
+use super::leases;
 use super::meta::Meta;
 use super::pins::Pin;
 use super::recent::{ChangeEvent, Recent, RevisionEvents};
@@ -47,6 +49,7 @@ pub(super) struct Frozen {
     /// The rows are above this revision.
     pub(super) above: i64,
     meta: Meta,
+    leases: leases::Changes,
     dropped: Chunks<Record>,
     _pin: Pin,
 }
@@ -104,10 +107,14 @@ impl Store {
         work.backlog.extend(frozen.dropped.iter().copied());
         let mut batch = WriteBatch::default();
         work.backlog.put_list(&mut batch);
+        for (id, lease) in &frozen.leases {
+            work.rewritten += leases::put_row(&mut batch, *id, *lease) as u64;
+        }
         let (key, row) = frozen.meta.to_row();
         batch.put(key, row);
         self.engine.apply(batch)?;
         self.engine.flush()?;
+        self.remove(leases::gone_rows(&frozen.leases))?;
         work.applied = frozen.meta.applied;
         let frozen_bytes = frozen.rows.bytes();
         let released = self.state_mut().frozen.take();
@@ -144,6 +151,7 @@ impl Store {
             rows: std::mem::replace(&mut state.recent, next),
             above,
             meta: state.meta(),
+            leases: state.leases.take_changes(),
             dropped: std::mem::take(&mut state.dropped),
             _pin: self.pin(state.compacted),
         });

@@ -2,6 +2,7 @@
 //! single record after a compaction and pay for nothing else.
 
 use super::chunks::Chunks;
+use super::leases::Handle;
 use crate::Revision;
 
 /// What a row counts beyond its key and value, in every size this module reports.
@@ -72,6 +73,8 @@ pub(super) struct Slot {
     /// Of `newest`; zeros when that is a tombstone.
     pub(super) lineage: Lineage,
     older: Option<Box<Chunks<Record>>>,
+    /// The lease the live version is attached to.
+    pub(super) lease: Option<Handle>,
     /// End of this key's suffix in its leaf.
     pub(super) key_end: u32,
 }
@@ -87,15 +90,16 @@ pub(super) enum Trimmed {
 }
 
 impl Slot {
-    pub(super) fn new(newest: Record, lineage: Lineage) -> Self {
-        Self { newest, lineage, older: None, key_end: 0 }
+    pub(super) fn new(newest: Record, lineage: Lineage, lease: Option<Handle>) -> Self {
+        Self { newest, lineage, older: None, lease, key_end: 0 }
     }
 
-    pub(super) fn append(&mut self, record: Record, lineage: Lineage) {
+    pub(super) fn append(&mut self, record: Record, lineage: Lineage, lease: Option<Handle>) {
         debug_assert!(self.newest.revision() < record.revision());
         self.older.get_or_insert_default().push(self.newest);
         self.newest = record;
         self.lineage = lineage;
+        self.lease = lease;
     }
 
     pub(super) fn is_live(&self) -> bool {
@@ -189,9 +193,9 @@ mod tests {
     }
 
     fn slot(records: &[Record]) -> Slot {
-        let mut slot = Slot::new(records[0], Lineage::default());
+        let mut slot = Slot::new(records[0], Lineage::default(), None);
         for record in &records[1..] {
-            slot.append(*record, Lineage::default());
+            slot.append(*record, Lineage::default(), None);
         }
         slot
     }

@@ -7,7 +7,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use bytes::BufMut;
+use bytes::{BufMut, Bytes};
 
 use super::generations::Slot;
 use super::index::Visit;
@@ -75,6 +75,11 @@ impl Store {
             (id.into(), format!("{member:?}").into())
         });
         meta.tables.insert("members".into(), members.collect());
+        let leases = state.leases.list().into_iter().map(|lease| {
+            let (key, value) = lease.to_bucket();
+            (Bytes::copy_from_slice(&key), value.into())
+        });
+        meta.tables.insert("lease".into(), leases.collect());
         let scheduled = row_key(Revision::new(meta.compacted, 0), false);
         let marks = [("scheduledCompactRev".into(), scheduled.into())];
         meta.tables.insert("meta".into(), marks.into());

@@ -9,6 +9,7 @@ use std::ops::{Bound, ControlFlow};
 
 use super::generations::{Lineage, Record, Slot, Trimmed};
 use super::leaf::{KeyParts, LEAF_SLOTS_MAX, Leaf, shared_prefix};
+use super::leases::Handle;
 use crate::Revision;
 
 /// Leaves shorter than this are joined with the next after a compaction.
@@ -27,6 +28,8 @@ pub(super) struct Put {
     pub(super) lineage: Lineage,
     /// The record that was the newest, live or not.
     pub(super) superseded: Option<Record>,
+    /// The lease it was attached to.
+    pub(super) detached: Option<Handle>,
 }
 
 /// Whether a walk looks at the keys of a leaf.
@@ -67,15 +70,9 @@ impl Index {
         leaf.expect("the first separator is the empty key").1
     }
 
-    /// Records a put of `key` at `at`.
-    pub(super) fn put(
-        &mut self,
-        key: &[u8],
-        at: Revision,
-        value_bytes: usize,
-        leased: bool,
-    ) -> Put {
-        let record = Record::put(at, value_bytes, leased);
+    /// Records a put of `key`, attached to `lease`.
+    pub(super) fn put(&mut self, key: &[u8], record: Record, lease: Option<Handle>) -> Put {
+        let at = record.revision();
         let new = Lineage { created: at.main, version: 1 };
         let leaf = self.leaf_mut(key);
         match leaf.find(key) {
@@ -87,47 +84,61 @@ impl Index {
                         true => Lineage { created, version: version + 1 },
                         false => new,
                     };
-                    slot.append(record, lineage);
-                    Put { lineage, superseded: Some(superseded) }
+                    let detached = slot.lease;
+                    slot.append(record, lineage, lease);
+                    Put { lineage, superseded: Some(superseded), detached }
                 });
                 let revived = put.superseded.is_some_and(|record| record.is_tombstone());
                 self.live += u64::from(revived);
                 put
             }
             Err(position) => {
-                self.insert(key, position, Slot::new(record, new));
-                Put { lineage: new, superseded: None }
+                self.insert(key, position, Slot::new(record, new, lease));
+                Put { lineage: new, superseded: None, detached: None }
             }
         }
     }
 
-    /// Records the deletion of `key`; the record that was live, or `None` and nothing changes.
-    pub(super) fn delete(&mut self, key: &[u8], at: Revision) -> Option<Record> {
+    /// Records the deletion of `key`; the record that was live and its lease, or `None` and nothing
+    /// changes.
+    pub(super) fn delete(&mut self, key: &[u8], at: Revision) -> Option<(Record, Option<Handle>)> {
         let leaf = self.leaf_mut(key);
         let position = leaf.find(key).ok()?;
         if !leaf.slot(position).is_live() {
             return None;
         }
         let superseded = leaf.change(position, |slot| {
-            let superseded = slot.newest;
-            slot.append(Record::tombstone(at), Lineage::default());
+            let superseded = (slot.newest, slot.lease);
+            slot.append(Record::tombstone(at), Lineage::default(), None);
             superseded
         });
         self.live -= 1;
         Some(superseded)
     }
 
-    /// Adds a record that was found in the engine. Records of a key arrive in order.
-    pub(super) fn restore(&mut self, key: &[u8], record: Record, lineage: Lineage) {
+    /// Adds a record that was found in the engine. Records of a key arrive in order. Returns the
+    /// lease of the one before it.
+    pub(super) fn restore(
+        &mut self,
+        key: &[u8],
+        record: Record,
+        lineage: Lineage,
+        lease: Option<Handle>,
+    ) -> Option<Handle> {
         let leaf = self.leaf_mut(key);
         match leaf.find(key) {
             Ok(position) => {
-                let was_live = leaf.slot(position).is_live();
-                leaf.change(position, |slot| slot.append(record, lineage));
+                let before = leaf.slot(position);
+                let (was_live, detached) = (before.is_live(), before.lease);
+                leaf.change(position, |slot| slot.append(record, lineage, lease));
                 self.live += u64::from(!record.is_tombstone());
                 self.live -= u64::from(was_live);
+                detached
             }
-            Err(position) => self.insert(key, position, Slot::new(record, lineage)),
+            Err(position) => {
+                self.insert(key, position, Slot::new(record, lineage, lease));
+                None
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use super::rows;
 use crate::LogId;
 use crate::engine::OpenError;
 
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// The small tables of an etcd snapshot, verbatim: bucket, key, value.
 pub type Tables = BTreeMap<String, BTreeMap<Bytes, Bytes>>;
@@ -28,11 +28,12 @@ pub struct Member {
     pub log: u64,
 }
 
-/// What the index must add up to once it is built. Unknown for a freshly loaded snapshot.
+/// What index and leases must add up to once they are built. Unknown for a freshly loaded snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counters {
     pub live_bytes: u64,
     pub keys: u64,
+    pub leases: u64,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -79,6 +80,7 @@ impl Meta {
             tables: self.tables.iter().flat_map(table_rows).collect(),
             live_bytes: self.counters.map(|counters| counters.live_bytes),
             keys: self.counters.map(|counters| counters.keys),
+            leases: self.counters.map(|counters| counters.leases),
         };
         let sealed = rows::seal(rows::META_ROW, row.encode_to_vec());
         (Bytes::from_static(rows::META_ROW), sealed)
@@ -91,7 +93,7 @@ impl Meta {
         if row.format != FORMAT {
             return Err(damaged("has a format this version does not know"));
         }
-        let counters = row.live_bytes.zip(row.keys);
+        let counters = row.live_bytes.zip(row.keys).zip(row.leases);
         let mut tables = Tables::new();
         for table_row in row.tables {
             let table = tables.entry(table_row.bucket).or_default();
@@ -107,7 +109,11 @@ impl Meta {
             compacted: row.compacted,
             finished: row.finished,
             tables,
-            counters: counters.map(|(live_bytes, keys)| Counters { live_bytes, keys }),
+            counters: counters.map(|((live_bytes, keys), leases)| Counters {
+                live_bytes,
+                keys,
+                leases,
+            }),
         })
     }
 }
@@ -136,6 +142,8 @@ struct MetaRow {
     live_bytes: Option<u64>,
     #[prost(uint64, optional, tag = "11")]
     keys: Option<u64>,
+    #[prost(uint64, optional, tag = "12")]
+    leases: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -29,6 +29,7 @@ mod recent;
 mod rows;
 
 mod cache;
+mod leases;
 mod members;
 mod meta;
 mod pins;
@@ -62,6 +63,7 @@ mod tests;
 pub use apply::{Applied, Input, Response};
 pub use hash::{HashKv, HashKvRead, HashRead};
 pub use history::{History, HistoryLimits};
+pub use leases::Lease;
 pub use meta::{Counters, Member, Meta, Tables};
 pub use open::Loader;
 pub use range::RangeRead;

@@ -10,7 +10,8 @@ use super::backlog::Backlog;
 use super::cache::Cache;
 use super::checkpoint::Checkpointing;
 use super::generations::Record;
-use super::meta::{Counters, Meta};
+use super::leases::{self, Lease};
+use super::meta::Meta;
 use super::pins::Pins;
 use super::rows::{self, KeyRow};
 use super::state::State;
@@ -39,9 +40,10 @@ impl Store {
         let counters = meta.counters;
         remove_above(&*engine, &*reader, meta.revision).map_err(damaged)?;
         let mut state = State::new(meta);
+        restore_leases(&mut state, &*reader).map_err(damaged)?;
         let backlog = rebuild(&mut state, &*reader).map_err(damaged)?;
         prune(&mut state);
-        let found = Counters { live_bytes: state.live_bytes, keys: state.index.live() };
+        let found = state.counters();
         if counters.is_some_and(|counters| counters != found) {
             let what = format!("the rows add up to {found:?}, the meta row says {counters:?}");
             return Err(OpenError::Damaged(what));
@@ -93,6 +95,23 @@ fn remove_above(engine: &dyn Engine, reader: &dyn Reader, revision: i64) -> Resu
     Ok(())
 }
 
+fn restore_leases(state: &mut State, reader: &dyn Reader) -> Result<(), Fatal> {
+    let (start, end) = ([rows::LEASE_ROWS], [rows::LEASE_ROWS + 1]);
+    let range = (Bound::Included(&start[..]), Bound::Excluded(&end[..]));
+    let mut failed = None;
+    reader.scan(range, &mut |key, row| match leases::scanned_row(key, row) {
+        Ok((id, lease)) => {
+            state.leases.restore(id, lease);
+            ControlFlow::Continue(())
+        }
+        Err(fatal) => {
+            failed = Some(fatal);
+            ControlFlow::Break(())
+        }
+    })?;
+    failed.map_or(Ok(()), Err)
+}
+
 /// Fills the index; what a checkpoint did not come to remove is left out and returned.
 fn rebuild(state: &mut State, reader: &dyn Reader) -> Result<Backlog, Fatal> {
     let mut backlog = Backlog::default();
@@ -130,7 +149,13 @@ fn restore(state: &mut State, record: Record, row: &KeyRow) {
         true => state.history_bytes += record.bytes(row.key.len()),
         false => state.live_bytes += record.bytes(row.key.len()),
     }
-    state.index.restore(&row.key, record, row.lineage);
+    // etcd's tools may leave a key whose lease is gone.
+    let lease = match row.tombstone {
+        true => None,
+        false => state.leases.handle(row.lease),
+    };
+    let before = state.index.restore(&row.key, record, row.lineage, lease);
+    state.leases.move_key(&row.key, before, lease);
 }
 
 /// Drops what complete compactions have dropped: rows whose removal from the engine was cut off.
@@ -176,6 +201,15 @@ impl Loader {
         }
         let kv = EncodedKeyValue::from_bytes(value);
         self.bytes += rows::put_row(&mut self.batch, at, tombstone, &kv);
+        self.write()
+    }
+
+    pub fn lease(&mut self, lease: Lease) -> Result<(), Fatal> {
+        self.bytes += leases::put_row(&mut self.batch, lease.id, Some(lease));
+        self.write()
+    }
+
+    fn write(&mut self) -> Result<(), Fatal> {
         if self.bytes >= BATCH_BYTES {
             self.bytes = 0;
             self.engine.apply(std::mem::take(&mut self.batch))?;

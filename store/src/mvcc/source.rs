@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::leases::Lease;
 use super::meta::Meta;
 use super::pins::Pin;
 use super::scan::{Scan, StoredRow};
@@ -10,8 +11,9 @@ use crate::Fatal;
 
 /// A consistent view of everything. Compactions wait while it lives.
 pub struct SnapshotSource {
-    /// Everything but the rows.
+    /// Everything but the rows and the leases.
     pub meta: Meta,
+    pub leases: Vec<Lease>,
     store: Arc<Store>,
     _pin: Pin,
 }
@@ -23,7 +25,8 @@ impl Store {
         let pin = self.pin(state.compacted);
         // The rows are those that the compaction leaves, even if it is not complete here.
         let meta = Meta { finished: state.compacted, ..state.meta() };
-        SnapshotSource { meta, store: self.clone(), _pin: pin }
+        let leases = state.leases.list();
+        SnapshotSource { meta, leases, store: self.clone(), _pin: pin }
     }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use proto::internal;
 
 use super::checkpoint::Frozen;
@@ -12,6 +11,7 @@ use super::compact::Due;
 use super::generations::Record;
 use super::hash::HashKv;
 use super::index::Index;
+use super::leases::Leases;
 use super::meta::{Counters, Member, Meta, Tables};
 use super::recent::{ChangeEvent, Recent, RevisionEvents};
 use crate::{LogId, Revision};
@@ -39,6 +39,7 @@ pub(super) struct State {
     pub(super) membership: Option<(LogId, internal::Membership)>,
     pub(super) members: Vec<Member>,
     pub(super) tables: Tables,
+    pub(super) leases: Leases,
     /// Rows that are the live version of their key.
     pub(super) live_bytes: u64,
     /// All others: old versions and tombstones.
@@ -64,13 +65,14 @@ impl State {
             membership: meta.membership,
             members: meta.members,
             tables: meta.tables,
+            leases: Leases::default(),
             live_bytes: 0,
             history_bytes: 0,
             dropped: Chunks::default(),
         }
     }
 
-    /// All of the state that is neither index nor rows. Amid a command the counters are off.
+    /// All of the state that is neither index nor rows nor leases. Amid a command the counters are off.
     pub(super) fn meta(&self) -> Meta {
         Meta {
             applied: self.applied,
@@ -80,8 +82,13 @@ impl State {
             compacted: self.compacted,
             finished: self.finished,
             tables: self.tables.clone(),
-            counters: Some(Counters { live_bytes: self.live_bytes, keys: self.index.live() }),
+            counters: Some(self.counters()),
         }
+    }
+
+    pub(super) fn counters(&self) -> Counters {
+        let (live_bytes, keys) = (self.live_bytes, self.index.live());
+        Counters { live_bytes, keys, leases: self.leases.len() as u64 }
     }
 
     /// The row at `at`, if it is in RAM.
@@ -93,11 +100,6 @@ impl State {
         } else {
             self.frozen.as_ref()?.rows.row(at)
         }
-    }
-
-    pub(super) fn has_lease(&self, id: i64) -> bool {
-        let leases = self.tables.get("lease");
-        leases.is_some_and(|leases| leases.contains_key(&Bytes::copy_from_slice(&id.to_be_bytes())))
     }
 
     /// Accounts for a record that left the index. What is returned is to be dropped unlocked.
@@ -116,6 +118,6 @@ impl State {
 
     /// RAM that a checkpoint would give back.
     pub(super) fn recent_bytes(&self) -> usize {
-        self.recent.bytes() + self.dropped.len() * size_of::<Record>()
+        self.recent.bytes() + self.dropped.len() * size_of::<Record>() + self.leases.changed_bytes()
     }
 }

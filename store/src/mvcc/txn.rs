@@ -139,7 +139,7 @@ fn check_put(state: &State, request: &PutRequest, deleted: &[&[u8]]) -> Result<(
     if (request.ignore_value || request.ignore_lease) && !live() {
         return Err(Refusal::KeyNotFound);
     }
-    if request.lease != 0 && !state.has_lease(request.lease) {
+    if request.lease != 0 && state.leases.handle(request.lease).is_none() {
         return Err(Refusal::LeaseNotFound);
     }
     Ok(())

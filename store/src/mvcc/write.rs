@@ -13,6 +13,7 @@ use proto::mvccpb::event::EventType;
 use super::generations::{Record, Slot};
 use super::index::Visit;
 use super::leaf::KeyParts;
+use super::leases::Handle;
 use super::range::{RangeWork, STEP_KEYS};
 use super::recent::{ChangeEvent, RevisionEvents};
 use super::state::State;
@@ -138,7 +139,9 @@ impl<'a> Write<'a> {
         let at = Revision::new(self.before + 1, self.changes);
         self.changes += 1;
         let state = self.state();
-        let put = state.index.put(key, at, value.len(), lease != 0);
+        let attached = state.leases.handle(lease);
+        let put = state.index.put(key, Record::put(at, value.len(), lease != 0), attached);
+        state.leases.move_key(key, put.detached, attached);
         let kv = rows::encode(key, put.lineage, at.main, value, lease);
         state.live_bytes += Record::put(at, value.len(), false).bytes(key.len());
         if let Some(superseded) = put.superseded.filter(|record| !record.is_tombstone()) {
@@ -153,7 +156,8 @@ impl<'a> Write<'a> {
     fn delete(&mut self, key: &[u8]) -> bool {
         let at = Revision::new(self.before + 1, self.changes);
         let state = self.state();
-        let Some(superseded) = state.index.delete(key, at) else { return false };
+        let Some((superseded, detached)) = state.index.delete(key, at) else { return false };
+        state.leases.move_key(key, detached, None);
         state.live_bytes -= superseded.bytes(key.len());
         state.history_bytes += superseded.bytes(key.len());
         state.history_bytes += Record::tombstone(at).bytes(key.len());
@@ -162,6 +166,20 @@ impl<'a> Write<'a> {
         state.pending.push(event(EventType::Delete, key.len(), kv, previous, false));
         self.changes += 1;
         true
+    }
+
+    /// Deletes the keys of a lease in their order.
+    pub(super) fn delete_attached(&mut self, lease: Handle) {
+        let mut in_step = 0;
+        while let Some(key) = self.state().leases.first_key(lease) {
+            let key = key.to_vec();
+            assert!(self.delete(&key), "only live keys are attached");
+            in_step += 1;
+            if in_step == STEP_KEYS {
+                in_step = 0;
+                self.release();
+            }
+        }
     }
 
     fn delete_range(&mut self, key: &[u8], end: Option<&[u8]>) -> i64 {

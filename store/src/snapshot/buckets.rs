@@ -11,6 +11,7 @@ use crate::mvcc::Member;
 use crate::{LogId, Revision};
 
 pub(super) const KEY: &str = "key";
+pub(super) const LEASE: &str = "lease";
 pub(super) const META: &str = "meta";
 /// Buckets that etcd expects to find, even if there is nothing in them.
 pub(super) const EXPECTED: [&str; 10] = [
@@ -20,7 +21,7 @@ pub(super) const EXPECTED: [&str; 10] = [
     "authUsers",
     "cluster",
     KEY,
-    "lease",
+    LEASE,
     "members",
     "members_removed",
     META,

@@ -35,6 +35,9 @@ pub fn load(snapshot: &Snapshot, engine: &Arc<dyn Engine>) -> Result<(), Fatal> 
     }
     let meta = meta_of(snapshot.state(), last)
         .ok_or_else(|| snapshot.damaged("a row of the bucket members is malformed"))?;
+    for lease in &snapshot.state().leases {
+        loader.lease(*lease)?;
+    }
     loader.finish(&meta)?;
     engine.maintain()
 }
@@ -71,6 +74,7 @@ impl Source for SnapshotSource {
             membership: meta.membership.clone(),
             compaction_scheduled: mark(meta.compacted),
             compaction_finished: mark(meta.finished),
+            leases: self.leases.clone(),
             tables,
         }
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::bolt::{Bolt, BucketRoot, Item, Rows};
 use super::buckets::{self, meta};
 use super::{Change, State};
-use crate::mvcc::Tables;
+use crate::mvcc::{Lease, Tables};
 use crate::{Fatal, LogId, Revision};
 
 /// What to do about the SHA-256 at the end of a file.
@@ -51,6 +51,13 @@ impl Snapshot {
             None => BTreeMap::new(),
         };
         let mut state = state_of(&bolt, &meta)?;
+        if let Some(root) = roots.remove(buckets::LEASE) {
+            for (key, value) in read_table(&bolt, root)? {
+                let lease = Lease::from_bucket(&key, &value);
+                let damaged = || bolt.damaged(0, "a row of the bucket lease is malformed".into());
+                state.leases.push(lease.ok_or_else(damaged)?);
+            }
+        }
         for (name, root) in roots {
             let table = read_table(&bolt, root)?;
             if !table.is_empty() {
@@ -162,6 +169,7 @@ fn state_of(bolt: &Bolt, rows: &BTreeMap<Bytes, Bytes>) -> Result<State, Fatal> 
         membership,
         compaction_scheduled: mark(meta::COMPACTION_SCHEDULED)?,
         compaction_finished: mark(meta::COMPACTION_FINISHED)?,
+        leases: Vec::new(),
         tables: Tables::new(),
     })
 }

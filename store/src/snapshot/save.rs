@@ -91,6 +91,11 @@ fn write(
                     bucket.put(key, &value).map_err(io)?;
                 }
             }
+            buckets::LEASE => {
+                for (key, value) in state.leases.iter().map(|lease| lease.to_bucket()) {
+                    bucket.put(&key, &value).map_err(io)?;
+                }
+            }
             _ => {
                 for (key, value) in state.tables.get(name).into_iter().flatten() {
                     bucket.put(key, value).map_err(io)?;

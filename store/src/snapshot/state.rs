@@ -2,7 +2,7 @@
 
 use proto::internal::Membership;
 
-use crate::mvcc::Tables;
+use crate::mvcc::{Lease, Tables};
 use crate::{LogId, Revision};
 
 /// Everything but the history of the keys.
@@ -16,7 +16,9 @@ pub struct State {
     /// Up to where a compaction was ordered, and up to where its rows are gone. `None`: never.
     pub compaction_scheduled: Option<i64>,
     pub compaction_finished: Option<i64>,
-    /// Every bucket but `key` and `meta`, as etcd stores them. None is empty.
+    /// In the order of their bucket.
+    pub leases: Vec<Lease>,
+    /// All other buckets but `key` and `meta`, as etcd stores them. None is empty.
     pub tables: Tables,
 }
 

@@ -10,7 +10,7 @@ use proto::KeyValue;
 use proto::internal::{MemberNode, Membership, VoterSet};
 
 use super::*;
-use crate::mvcc::Tables;
+use crate::mvcc::{Lease, Tables};
 use crate::{Fatal, LogId, Revision};
 
 struct Fixed {
@@ -60,6 +60,9 @@ fn sample(changes: i64) -> Fixed {
             membership: Some((LogId { term: 2, index: 5 }, membership)),
             compaction_scheduled: Some(9),
             compaction_finished: Some(7),
+            leases: [(1, 60, 0), (i64::MAX, 9_000_000_000, 7), (-5, 1, 0)]
+                .map(|(id, ttl, remaining)| Lease { id, ttl, remaining })
+                .into(),
             tables,
         },
         changes: (6..changes).map(change).collect(),

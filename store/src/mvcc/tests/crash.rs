@@ -65,8 +65,23 @@ fn history(engine: MemoryEngine) -> Harness {
         harness.put(key, b"first");
         harness.put(key, &[7; 10_000]);
     }
+    for lease in 1..=4 {
+        harness.grant(lease, lease * 10);
+    }
+    harness.put_leased(b"l1", 1);
+    harness.put_leased(b"l2", 1);
+    harness.put_leased(b"l3", 2);
     harness.delete(b"a", b"");
     harness.store.checkpoint().unwrap();
+    // One lease goes with its keys, one changes, one comes anew, and one never reaches the engine.
+    harness.put_leased(b"l2", 2);
+    harness.revoke(1);
+    harness.note_remaining(2, 7);
+    harness.revoke(3);
+    harness.grant(3, 99);
+    harness.put_leased(b"l4", 3);
+    harness.grant(5, 50);
+    harness.revoke(5);
     harness.put(b"b", b"second");
     harness.delete(b"c", b"d");
     harness.delete(b"g", b"");
@@ -123,7 +138,8 @@ fn cut_off(history: fn(MemoryEngine) -> Harness, options: &StoreOptions, kept_st
             let again = harness.engine.after_crash(0);
             harness.reopen(again);
             harness.check_all();
-            assert_eq!(rows_in(&harness.engine), harness.model.left().len());
+            assert_eq!(rows_in(&harness.engine, 0xE0), harness.model.left().len());
+            assert_eq!(rows_in(&harness.engine, 0x03), harness.model.leases.len());
         }
         if complete {
             return;
@@ -131,10 +147,11 @@ fn cut_off(history: fn(MemoryEngine) -> Harness, options: &StoreOptions, kept_st
     }
 }
 
-/// Key rows in the engine.
-fn rows_in(engine: &MemoryEngine) -> usize {
+/// Rows of a kind in the engine.
+fn rows_in(engine: &MemoryEngine, kind: u8) -> usize {
     let mut rows = 0;
-    let range = (Bound::Included(&[0xE0][..]), Bound::Excluded(&[0xE1][..]));
+    let (start, end) = ([kind], [kind + 1]);
+    let range = (Bound::Included(&start[..]), Bound::Excluded(&end[..]));
     let count = &mut |_: &[u8], _: &[u8]| {
         rows += 1;
         ControlFlow::Continue(())
@@ -179,6 +196,7 @@ fn a_compaction_waits_for_a_checkpoint_that_waits_for_the_log() {
 fn damage_in_the_engine_is_fatal_to_a_read() {
     let mut harness = Harness::new();
     harness.put(b"key", b"value");
+    harness.grant(7, 60);
     harness.store.checkpoint().unwrap();
     let mut rows = Vec::new();
     let everything = (Bound::Unbounded, Bound::Unbounded);

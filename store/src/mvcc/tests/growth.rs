@@ -10,6 +10,7 @@ use proto::internal::{Command, command::Op};
 use super::Harness;
 use crate::engine::{Engine, EngineStats, MemoryEngine, Reader, Visit, WriteBatch};
 use crate::mvcc::StoreOptions;
+use crate::mvcc::generations::Record;
 use crate::mvcc::index::Index;
 use crate::mvcc::store::Store;
 use crate::{Fatal, Revision};
@@ -23,7 +24,11 @@ fn the_index_costs_little_beyond_the_keys() {
         for n in 0..keys {
             let key = format!("/registry/pods/default/pod-{:016x}", order(n));
             key_bytes += key.len();
-            index.put(key.as_bytes(), Revision::new(n as i64 + 2, 0), 256, false);
+            index.put(
+                key.as_bytes(),
+                Record::put(Revision::new(n as i64 + 2, 0), 256, false),
+                None,
+            );
         }
         let per_key = (index.heap_bytes() - key_bytes.min(index.heap_bytes())) / keys as usize;
         assert!(per_key <= 80, "{per_key} bytes a key");
@@ -31,7 +36,7 @@ fn the_index_costs_little_beyond_the_keys() {
 }
 
 fn apply(store: &Store, op: Op) {
-    super::apply_next(store, &Command { op: Some(op) });
+    super::apply_next(store, &Command::from(op));
 }
 
 #[test]

@@ -15,7 +15,7 @@ fn apply(store: &Arc<Store>, input: Input<'_>) -> Result<Response, Refusal> {
 }
 
 fn order(store: &Arc<Store>, op: Op) -> Result<Response, Refusal> {
-    apply(store, Input::Command(&Command { op: Some(op) }))
+    apply(store, Input::Command(&Command::from(op)))
 }
 
 /// The members listed are there from now on; only `voters` vote.

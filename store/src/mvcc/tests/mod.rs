@@ -3,6 +3,7 @@
 mod basics;
 mod crash;
 mod growth;
+mod leases;
 mod members;
 mod model;
 mod random;
@@ -10,13 +11,14 @@ mod random;
 use std::sync::Arc;
 
 use proto::etcdserverpb::{
-    CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse,
+    CompactionRequest, DeleteRangeRequest, LeaseCheckpoint, LeaseCheckpointRequest,
+    LeaseGrantRequest, LeaseRevokeRequest, PutRequest, RangeRequest, RangeResponse,
 };
 use proto::internal::{Command, command::Op};
 
 use self::model::{Answer, Model};
 use super::{
-    Applied, ChangeEvent, HistoryLimits, Input, Response, RevisionEvents, Step, Store,
+    Applied, ChangeEvent, HistoryLimits, Input, Lease, Response, RevisionEvents, Step, Store,
     StoreOptions, StoredRow,
 };
 use crate::engine::{Engine, MemoryEngine};
@@ -40,7 +42,7 @@ impl Harness {
     }
 
     pub(super) fn apply(&mut self, op: Op) -> Result<Response, Refusal> {
-        let command = Command { op: Some(op) };
+        let command = Command::from(op);
         let applied = apply_next(&self.store, &command);
         self.log.push(command);
         self.published.extend(applied.events);
@@ -53,12 +55,18 @@ impl Harness {
             Op::Put(put) => self.model.put(put),
             Op::DeleteRange(delete) => Ok(self.model.delete(delete)),
             Op::Txn(txn) => self.model.txn(txn),
+            Op::LeaseGrant(grant) => self.model.grant(grant.id, grant.ttl),
+            Op::LeaseRevoke(revoke) => self.model.revoke(revoke.id),
             other => panic!("no model of {other:?}"),
         };
         let answer = self.apply(op).map(|response| match response {
             Response::Put(put) => Answer::from(put),
             Response::DeleteRange(delete) => Answer::from(delete),
             Response::Txn(txn) => Answer::from(txn),
+            Response::LeaseGrant(grant) => Answer::from(grant),
+            Response::LeaseRevoke(revoke) => {
+                Answer::Revoke { revision: revoke.header.unwrap().revision }
+            }
             other => panic!("no model of {other:?}"),
         });
         assert_eq!(answer, expected);
@@ -74,6 +82,27 @@ impl Harness {
     pub(super) fn delete(&mut self, key: &[u8], range_end: &[u8]) {
         let (key, range_end) = (key.into(), range_end.into());
         self.check(Op::DeleteRange(DeleteRangeRequest { key, range_end, prev_kv: true }));
+    }
+
+    pub(super) fn put_leased(&mut self, key: &[u8], lease: i64) {
+        let (key, value) = (key.into(), b"leased".into());
+        self.check(Op::Put(PutRequest { key, value, lease, ..Default::default() }));
+    }
+
+    pub(super) fn grant(&mut self, id: i64, ttl: i64) {
+        self.check(Op::LeaseGrant(LeaseGrantRequest { id, ttl }));
+    }
+
+    pub(super) fn revoke(&mut self, id: i64) {
+        self.check(Op::LeaseRevoke(LeaseRevokeRequest { id }));
+    }
+
+    /// Notes what is left of a lease.
+    pub(super) fn note_remaining(&mut self, id: i64, remaining_ttl: i64) {
+        self.model.note_remaining(id, remaining_ttl);
+        let checkpoints = vec![LeaseCheckpoint { id, remaining_ttl }];
+        let request = LeaseCheckpointRequest { checkpoints };
+        assert_eq!(self.apply(Op::LeaseCheckpoint(request)), Ok(Response::None));
     }
 
     pub(super) fn compact(&mut self, revision: i64) -> Result<(), Refusal> {
@@ -115,6 +144,11 @@ impl Harness {
             let all =
                 RangeRequest { key: vec![0], range_end: vec![0], revision, ..Default::default() };
             self.check_range(&all);
+        }
+        let leases: Vec<Lease> = model.leases.values().copied().collect();
+        assert_eq!((store.leases(), source.leases), (leases.clone(), leases));
+        for id in model.leases.keys() {
+            assert_eq!(store.lease_keys(*id), Some(model.attached(*id)));
         }
         let (live, rest) = model.bytes();
         let sizes = store.sizes();

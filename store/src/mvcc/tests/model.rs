@@ -8,12 +8,12 @@ use proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use proto::etcdserverpb::request_op::Request;
 use proto::etcdserverpb::response_op::Response;
 use proto::etcdserverpb::{
-    Compare, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RangeRequest,
-    RangeResponse, RequestOp, ResponseOp, TxnRequest, TxnResponse,
+    Compare, DeleteRangeRequest, DeleteRangeResponse, LeaseGrantResponse, PutRequest, PutResponse,
+    RangeRequest, RangeResponse, RequestOp, ResponseOp, TxnRequest, TxnResponse,
 };
 use proto::{EncodedKeyValue, KeyValue};
 
-use crate::mvcc::StoredRow;
+use crate::mvcc::{Lease, StoredRow};
 use crate::{Refusal, Revision};
 
 /// What an operation answers, in the model's own words.
@@ -23,6 +23,8 @@ pub(super) enum Answer {
     Delete { revision: i64, deleted: i64, previous: Vec<KeyValue> },
     Range { revision: i64, kvs: Vec<KeyValue>, more: bool, count: i64 },
     Txn { revision: i64, succeeded: bool, answers: Vec<Answer> },
+    Grant { revision: i64, id: i64, ttl: i64 },
+    Revoke { revision: i64 },
 }
 
 #[derive(Clone, Debug)]
@@ -31,11 +33,12 @@ pub(super) struct Model {
     pub(super) rows: BTreeMap<Revision, (Vec<u8>, Option<KeyValue>)>,
     pub(super) revision: i64,
     pub(super) compacted: i64,
+    pub(super) leases: BTreeMap<i64, Lease>,
 }
 
 impl Model {
     pub(super) fn new() -> Self {
-        Self { rows: BTreeMap::new(), revision: 1, compacted: -1 }
+        Self { rows: BTreeMap::new(), revision: 1, compacted: -1, leases: BTreeMap::new() }
     }
 
     /// Live versions at a revision, by key.
@@ -62,6 +65,34 @@ impl Model {
         let answer = txn.delete(delete);
         txn.commit();
         answer
+    }
+
+    pub(super) fn grant(&mut self, id: i64, ttl: i64) -> Result<Answer, Refusal> {
+        if self.leases.contains_key(&id) {
+            return Err(Refusal::LeaseExists);
+        }
+        self.leases.insert(id, Lease { id, ttl, remaining: 0 });
+        Ok(Answer::Grant { revision: self.revision, id, ttl })
+    }
+
+    pub(super) fn revoke(&mut self, id: i64) -> Result<Answer, Refusal> {
+        self.leases.remove(&id).ok_or(Refusal::LeaseNotFound)?;
+        let attached = self.attached(id);
+        let mut txn = Txn::of(self);
+        attached.iter().for_each(|key| txn.record(key, None));
+        txn.commit();
+        Ok(Answer::Revoke { revision: self.revision })
+    }
+
+    pub(super) fn note_remaining(&mut self, id: i64, remaining: i64) {
+        if let Some(lease) = self.leases.get_mut(&id) {
+            lease.remaining = remaining;
+        }
+    }
+
+    pub(super) fn attached(&self, id: i64) -> Vec<Vec<u8>> {
+        let live = self.live(self.revision).into_iter();
+        live.filter(|(_, kv)| kv.lease == id).map(|(key, _)| key).collect()
     }
 
     pub(super) fn range(&self, range: &RangeRequest) -> Result<Answer, Refusal> {
@@ -154,7 +185,7 @@ impl Model {
                     if (put.ignore_value || put.ignore_lease) && !before.contains_key(&put.key) {
                         return Err(Refusal::KeyNotFound);
                     }
-                    if put.lease != 0 {
+                    if put.lease != 0 && !self.leases.contains_key(&put.lease) {
                         return Err(Refusal::LeaseNotFound);
                     }
                 }
@@ -284,6 +315,13 @@ impl From<DeleteRangeResponse> for Answer {
     }
 }
 
+impl From<LeaseGrantResponse> for Answer {
+    fn from(response: LeaseGrantResponse) -> Self {
+        let LeaseGrantResponse { header, id, ttl, .. } = response;
+        Self::Grant { revision: header.unwrap().revision, id, ttl }
+    }
+}
+
 impl From<RangeResponse> for Answer {
     fn from(response: RangeResponse) -> Self {
         let kvs = response.kvs.iter().map(kv).collect();
@@ -380,7 +418,7 @@ impl<'m> Txn<'m> {
     }
 
     fn put(&mut self, put: &PutRequest) -> Result<Answer, Refusal> {
-        if put.lease != 0 {
+        if put.lease != 0 && !self.model.leases.contains_key(&put.lease) {
             return Err(Refusal::LeaseNotFound);
         }
         let main = self.model.revision + 1;

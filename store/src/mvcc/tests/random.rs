@@ -20,6 +20,9 @@ enum Action {
     Put(PutRequest),
     Delete(DeleteRangeRequest),
     Txn(TxnRequest),
+    Grant(i64),
+    Revoke(i64),
+    NoteRemaining(i64, i64),
     Range(RangeRequest),
     Stream(RangeRequest, usize),
     Compact(i64),
@@ -51,16 +54,22 @@ fn value() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn put() -> impl Strategy<Value = PutRequest> {
-    (key(), value(), flag(), flag(), flag(), prop::bool::weighted(0.03)).prop_map(
-        |(key, value, prev_kv, ignore_value, ignore_lease, leased)| PutRequest {
+    let lease = prop_oneof![3 => Just(0), 1 => lease()];
+    (key(), value(), flag(), flag(), flag(), lease).prop_map(
+        |(key, value, prev_kv, ignore_value, ignore_lease, lease)| PutRequest {
             key,
             value: if ignore_value { vec![] } else { value },
-            lease: i64::from(leased && !ignore_lease),
+            lease: if ignore_lease { 0 } else { lease },
             prev_kv,
             ignore_value,
             ignore_lease,
         },
     )
+}
+
+/// Few, so that most are granted.
+fn lease() -> impl Strategy<Value = i64> {
+    1..4_i64
 }
 
 fn delete() -> impl Strategy<Value = DeleteRangeRequest> {
@@ -108,7 +117,7 @@ fn compare() -> impl Strategy<Value = Compare> {
         (0..20_i64).prop_map(TargetUnion::CreateRevision),
         (0..20_i64).prop_map(TargetUnion::ModRevision),
         vec(any::<u8>(), 0..3).prop_map(TargetUnion::Value),
-        (0..2_i64).prop_map(TargetUnion::Lease),
+        (0..4_i64).prop_map(TargetUnion::Lease),
     ];
     let end = prop_oneof![4 => Just(vec![]), 1 => range_end()];
     (key(), end, 0..4_i32, operand).prop_map(|(key, range_end, result, operand)| Compare {
@@ -154,6 +163,9 @@ fn action() -> impl Strategy<Value = Action> {
         8 => put().prop_map(Action::Put),
         3 => delete().prop_map(Action::Delete),
         6 => txn().prop_map(Action::Txn),
+        3 => lease().prop_map(Action::Grant),
+        1 => lease().prop_map(Action::Revoke),
+        1 => (lease(), 0..100_i64).prop_map(|(id, left)| Action::NoteRemaining(id, left)),
         8 => range().prop_map(Action::Range),
         1 => (range(), 1..4000_usize).prop_map(|(range, bytes)| Action::Stream(range, bytes)),
         2 => (-2..6_i64).prop_map(Action::Compact),
@@ -182,6 +194,9 @@ impl Harness {
                 }
                 self.check(Op::Txn(txn.clone()));
             }
+            Action::Grant(id) => self.grant(*id, id * 100),
+            Action::Revoke(id) => self.revoke(*id),
+            Action::NoteRemaining(id, left) => self.note_remaining(*id, *left),
             Action::Range(range) => self.check_range(range),
             Action::Stream(range, bytes) => self.check_stream(range, *bytes),
             Action::Compact(back) => {
