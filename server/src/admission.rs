@@ -89,10 +89,10 @@ impl Admission {
     }
 }
 
-/// Whether a command can add a value.
+/// Whether a command can add a value or a lease.
 pub fn may_grow(op: &Op) -> bool {
     match op {
-        Op::Put(_) => true,
+        Op::Put(_) | Op::LeaseGrant(_) => true,
         Op::Txn(txn) => may_put(txn),
         _ => false,
     }

@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 
 use proto::etcdserverpb::cluster_server::ClusterServer;
 use proto::etcdserverpb::kv_server::KvServer;
+use proto::etcdserverpb::lease_server::LeaseServer;
 use proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use proto::etcdserverpb::watch_server::WatchServer;
 use proto::internal::MemberAttributes;
@@ -16,7 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::api::maintenance::Disk;
 use crate::api::watch::WatchService;
-use crate::api::{Cluster, Identity, Kv, Maintenance};
+use crate::api::{Cluster, Identity, Kv, Lease, Maintenance};
 use crate::config::{Config, Url};
 use crate::connection::{self, ConnectionOptions};
 use crate::http_pages::Pages;
@@ -90,6 +91,8 @@ impl Front {
                 Box::pin(async move { replica.abandoned().await })
             })
         };
+        let beats = (config.heartbeat_interval, config.election_timeout);
+        let lease = Lease::new(replica.clone(), identity, beats, self.stop.clone());
         let watch = WatchService::new(&self.hub, header, abandoned, config.max_request_bytes);
         let services = Services {
             kv: KvServer::new(kv)
@@ -98,6 +101,7 @@ impl Front {
             watch: WatchServer::new(watch)
                 .max_decoding_message_size(message_bytes_max)
                 .max_encoding_message_size(usize::MAX),
+            lease: LeaseServer::new(lease).max_decoding_message_size(message_bytes_max),
             cluster: ClusterServer::new(Cluster::new(replica.clone(), identity))
                 .max_decoding_message_size(message_bytes_max),
             maintenance: MaintenanceServer::new(maintenance)

@@ -33,6 +33,7 @@ mod connection;
 mod front;
 mod housekeeper;
 mod http_pages;
+mod lease;
 mod listen;
 mod member;
 mod poke;

@@ -86,3 +86,24 @@ pub const TRANSFER_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// One piece of a snapshot file on its way to a member, and how many wait for the network.
 pub const SNAPSHOT_PIECE_BYTES: usize = 256 << 10;
 pub const SNAPSHOT_PIECES_AHEAD: usize = 4;
+
+/// How often the leader looks which leases have ended, how many it takes up at once, and how many of
+/// them it revokes at the same time, as in etcd: clients' writes pass between them.
+pub const LEASE_LOOK_INTERVAL: Duration = Duration::from_millis(500);
+pub const LEASES_ENDED_MAX: usize = 500;
+pub const LEASE_REVOKES_MAX: usize = 16;
+
+/// After this a lease that ended and is still there is revoked once more.
+pub const LEASE_REVOKE_RETRY: Duration = Duration::from_secs(3);
+
+/// How often what is left of a long lease is noted in the log, how often the leader looks for such
+/// leases, and how many it notes at once.
+pub const LEASE_NOTE_INTERVAL: Duration = Duration::from_secs(300);
+pub const LEASE_NOTE_LOOK_INTERVAL: Duration = Duration::from_secs(10);
+pub const LEASE_NOTES_MAX: usize = 1000;
+
+/// How long a question about a lease waits that the leader did not answer, as in etcd.
+pub const LEASE_ASK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Keepalives of one stream that wait for their answers.
+pub const LEASE_KEEPALIVES_AHEAD: usize = 128;

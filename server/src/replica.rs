@@ -21,6 +21,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use answers::deliver;
 
 use crate::admission::{Admission, may_grow};
+use crate::lease::{self, Lessor};
 use crate::poke::Poke;
 use crate::raft::types::{Outcome, Proposal};
 use crate::raft::{Change, ChangeError};
@@ -92,6 +93,12 @@ pub struct Standing {
 /// Election timeouts without a leader until streams that need one are ended, as in etcd.
 const LEADERLESS_TIMEOUTS: u32 = 3;
 
+/// A question about a lease that is on its way.
+pub struct AskedLease {
+    answered: oneshot::Receiver<Result<lease::Told, Unavailable>>,
+    until: tokio::time::Instant,
+}
+
 /// Settings of the door.
 #[derive(Clone, Debug)]
 pub struct ReplicaOptions {
@@ -108,6 +115,8 @@ pub struct Shared {
     pub outboxes: Arc<Outboxes>,
     pub options: ReplicaOptions,
     pub to_raft: mpsc::UnboundedSender<Requests>,
+    pub lessor: Arc<Lessor>,
+    pub lease_calls: mpsc::UnboundedSender<lease::Call>,
 }
 
 /// A gRPC runtime's handle. Cheap to clone within its runtime.
@@ -236,6 +245,29 @@ impl Replica {
             Ok(Err(_)) => Err(Unavailable::Stopped),
             Err(_) => Err(Unavailable::Timeout),
         }
+    }
+
+    /// Asks the leader about a lease; to be waited for with [`Self::told`].
+    pub fn ask_lease(&self, ask: lease::Ask) -> AskedLease {
+        let (answer, answered) = oneshot::channel();
+        // The raft thread is gone only when the process stops.
+        let _ = self.shared.lease_calls.send(lease::Call { ask, from_peer: false, answer });
+        AskedLease { answered, until: tokio::time::Instant::now() + self.shared.options.timeout }
+    }
+
+    /// What the leader said. May be begun anew without losing the answer.
+    pub async fn told(&self, asked: &mut AskedLease) -> Result<lease::Told, Unavailable> {
+        match tokio::time::timeout_at(asked.until, &mut asked.answered).await {
+            Ok(Ok(told)) => told,
+            Ok(Err(_)) => Err(Unavailable::Stopped),
+            Err(_) if self.standing().leader == 0 => Err(Unavailable::NoLeader),
+            Err(_) => Err(Unavailable::Timeout),
+        }
+    }
+
+    /// The ids of all leases, as this member knows them.
+    pub fn leases(&self) -> Vec<i64> {
+        self.shared.lessor.list()
     }
 
     /// Returns once the rows that a compaction made superfluous are gone.

@@ -15,6 +15,7 @@ use crate::connection::{self, ConnectionOptions};
 use crate::front::{Front, MemberDisk, connection_options, runtime};
 use crate::housekeeper::Housekeeper;
 use crate::http_pages::PeerPages;
+use crate::lease::Lessor;
 use crate::listen::{self, Bound};
 use crate::member::Member;
 use crate::poke::{Errands, Poke};
@@ -124,15 +125,19 @@ impl Member {
         let (compacted_sender, compacted) =
             watch::channel(self.current.load().compaction_finished());
         let forwarded = Arc::new(raft::Forwarded::new(self.identity.member_id));
-        let machine = raft::Machine::new(
-            self.current.clone(),
-            hub.clone(),
-            outboxes.clone(),
-            forwarded.clone(),
-            self.snapshots.clone(),
+        let lessor = Arc::new(Lessor::new(self.current.clone()));
+        let lease_calls = mpsc::unbounded_channel();
+        let machine = raft::Machine {
+            current: self.current.clone(),
+            publish: hub.clone(),
+            lessor: lessor.clone(),
+            outboxes: outboxes.clone(),
+            forwarded: forwarded.clone(),
+            snapshots: self.snapshots.clone(),
             poke,
-            room(config),
-        );
+            room: room(config),
+            applied_bytes: 0,
+        };
         let admission = Arc::new(admission(config, &self.current));
         let shared = Arc::new(Shared {
             current: self.current.clone(),
@@ -141,6 +146,8 @@ impl Member {
             outboxes: outboxes.clone(),
             options: replica_options(config),
             to_raft,
+            lessor: lessor.clone(),
+            lease_calls: lease_calls.0.clone(),
         });
         let Identity { cluster_id, member_id } = self.identity;
         let start = raft::Start {
@@ -164,25 +171,40 @@ impl Member {
             standing: standing_sender,
             purge,
             snapshot_requests,
+            lessor,
+            lease_calls,
             peers,
             peer_options: peer_options(config),
             pages: self.peer_pages(config),
         };
         let raft = spawn_raft(start, stop)?;
+        let told = (snapshot_sender, purge_sender, compacted_sender);
+        let keeper = self.housekeeper(config, shared.clone(), told).spawn(errands)?;
+        Ok(Parts { shared, inboxes, compacted, raft, keeper })
+    }
+
+    fn housekeeper(
+        &self,
+        config: &Config,
+        shared: Arc<Shared>,
+        (request_snapshot, purge, compacted): (
+            watch::Sender<u64>,
+            watch::Sender<u64>,
+            watch::Sender<i64>,
+        ),
+    ) -> Housekeeper {
         let reserve = config.clone();
-        let keeper = Housekeeper {
+        Housekeeper {
             wal: self.wal.clone(),
-            shared: shared.clone(),
+            shared,
             snapshots: self.snapshots.clone(),
             disk_reserve: Box::new(move |disk_bytes| reserve.disk_reserve_bytes(disk_bytes)),
             snapshot_log_bytes: config.snapshot_log_bytes,
             log_retention_bytes: config.log_retention_bytes,
-            request_snapshot: snapshot_sender,
-            purge: purge_sender,
-            compacted: compacted_sender,
+            request_snapshot,
+            purge,
+            compacted,
         }
-        .spawn(errands)?;
-        Ok(Parts { shared, inboxes, compacted, raft, keeper })
     }
 
     fn peer_pages(&self, config: &Config) -> PeerPages {

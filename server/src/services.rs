@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use proto::etcdserverpb::cluster_server::ClusterServer;
 use proto::etcdserverpb::kv_server::KvServer;
+use proto::etcdserverpb::lease_server::LeaseServer;
 use proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use proto::etcdserverpb::watch_server::WatchServer;
 use tonic::body::Body;
@@ -16,7 +17,7 @@ use tonic::codegen::Service;
 use tonic::{Code, Status};
 
 use crate::api::watch::WatchService;
-use crate::api::{Cluster, Kv, Maintenance, metadata, status};
+use crate::api::{Cluster, Kv, Lease, Maintenance, metadata, status};
 use crate::http_pages::{Answer, Pages};
 use crate::replica::{Replica, Unavailable};
 
@@ -25,6 +26,7 @@ use crate::replica::{Replica, Unavailable};
 pub struct Services {
     pub kv: KvServer<Kv>,
     pub watch: WatchServer<WatchService>,
+    pub lease: LeaseServer<Lease>,
     pub cluster: ClusterServer<Cluster>,
     pub maintenance: MaintenanceServer<Maintenance>,
     pub replica: Replica,
@@ -50,6 +52,7 @@ impl hyper::service::Service<Request<Incoming>> for Services {
         let called: Answer = match service {
             "etcdserverpb.KV" => self.kv.clone().call(request),
             "etcdserverpb.Watch" => self.watch.clone().call(request),
+            "etcdserverpb.Lease" => self.lease.clone().call(request),
             "etcdserverpb.Maintenance" => self.maintenance.clone().call(request),
             "etcdserverpb.Cluster" => self.cluster.clone().call(request),
             _ => return answer(status::unimplemented(request.uri().path())),

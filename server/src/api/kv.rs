@@ -12,7 +12,7 @@ use store::ReadError;
 use store::mvcc::{Response as Answer, Step, check};
 use tonic::{Request, Response, Status};
 
-use super::{Identity, status};
+use super::{Identity, mismatch, status};
 use crate::replica::Replica;
 
 pub struct Kv {
@@ -62,11 +62,6 @@ pub(super) async fn run<T>(
             Step::More => tokio::task::yield_now().await,
         }
     }
-}
-
-/// The state machine answered another command than was proposed: a bug that must not be served.
-fn mismatch() -> ! {
-    crate::stop::because("the state machine answered a different command than was proposed")
 }
 
 type RangeStream =

@@ -4,6 +4,7 @@
 
 mod cluster;
 mod kv;
+mod lease;
 pub mod maintenance;
 pub mod metadata;
 pub mod status;
@@ -11,6 +12,7 @@ pub mod watch;
 
 pub use cluster::Cluster;
 pub use kv::Kv;
+pub use lease::Lease;
 pub use maintenance::Maintenance;
 
 use proto::etcdserverpb::ResponseHeader;
@@ -39,4 +41,9 @@ impl Identity {
         let revision = header.as_ref().map_or(0, |header| header.revision);
         *header = Some(self.header(replica, revision));
     }
+}
+
+/// The state machine answered another command than was proposed: a bug that must not be served.
+fn mismatch() -> ! {
+    crate::stop::because("the state machine answered a different command than was proposed")
 }

@@ -21,10 +21,11 @@ use super::pace::Pace;
 use super::reads::{self, ReadQueue};
 use super::service::PeerService;
 use super::types::{Node, Proposal, Reply, To, Types};
-use super::{change, door};
+use super::{change, door, leases};
 use crate::admission::Admission;
 use crate::connection::ConnectionOptions;
 use crate::http_pages::PeerPages;
+use crate::lease::{Call, Lessor};
 use crate::replica::{Admin, AdminError, Current, Outboxes, Reads, Requests, Standing, Waiter};
 use crate::snapshots::Snapshots;
 
@@ -57,6 +58,9 @@ pub struct Start {
     pub purge: watch::Receiver<u64>,
     /// Counts the snapshots asked for.
     pub snapshot_requests: watch::Receiver<u64>,
+    pub lessor: Arc<Lessor>,
+    /// Questions about leases: both ends, as other members ask here too.
+    pub lease_calls: (mpsc::UnboundedSender<Call>, mpsc::UnboundedReceiver<Call>),
     /// Connections of peers, and what they find besides consensus.
     pub peers: mpsc::UnboundedReceiver<std::net::TcpStream>,
     pub peer_options: ConnectionOptions,
@@ -132,7 +136,8 @@ pub async fn start(start: Start, mut stop: watch::Receiver<bool>) -> anyhow::Res
         max_learners: start.max_learners,
         changing: Arc::default(),
     };
-    let service = PeerService::new(raft.clone(), handle.clone(), me, start.snapshots);
+    let leases = leases::start((&raft, &handle, &links), start.lessor, start.lease_calls);
+    let service = PeerService::new(raft.clone(), handle.clone(), me, start.snapshots, leases);
     let services = door::PeerServices::new(service, start.pages);
     let options = start.peer_options;
     let door = tokio::spawn(crate::connection::serve(start.peers, services, options, stop.clone()));

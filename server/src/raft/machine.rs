@@ -14,6 +14,7 @@ use tokio_stream::StreamExt;
 
 use super::forward::Forwarded;
 use super::types::{self, Entry, Outcome, Types};
+use crate::lease::Lessor;
 use crate::limits;
 use crate::poke::Poke;
 use crate::replica::{Current, Outboxes, Waiter};
@@ -45,16 +46,17 @@ impl Publish for crate::watch::Hub {
 
 /// The only writer of the store.
 pub struct Machine {
-    pub(super) current: Arc<Current>,
-    publish: Arc<dyn Publish>,
-    outboxes: Arc<Outboxes>,
-    forwarded: Arc<Forwarded>,
-    snapshots: Arc<Snapshots>,
-    poke: Poke,
-    room: Room,
+    pub current: Arc<Current>,
+    pub publish: Arc<dyn Publish>,
+    pub lessor: Arc<Lessor>,
+    pub outboxes: Arc<Outboxes>,
+    pub forwarded: Arc<Forwarded>,
+    pub snapshots: Arc<Snapshots>,
+    pub poke: Poke,
+    pub room: Room,
     /// Bytes of commands applied since the room was looked at last: members that catch up, and slow
     /// ones, are handed their entries a few at a time.
-    applied_bytes: usize,
+    pub applied_bytes: usize,
 }
 
 /// Bytes of rows in memory above which applying waits for a checkpoint.
@@ -67,19 +69,6 @@ pub struct Room {
 }
 
 impl Machine {
-    pub fn new(
-        current: Arc<Current>,
-        publish: Arc<dyn Publish>,
-        outboxes: Arc<Outboxes>,
-        forwarded: Arc<Forwarded>,
-        snapshots: Arc<Snapshots>,
-        poke: Poke,
-        room: Room,
-    ) -> Self {
-        let applied_bytes = 0;
-        Self { current, publish, outboxes, forwarded, snapshots, poke, room, applied_bytes }
-    }
-
     fn apply_entry(&self, entry: &Entry) -> Result<store::mvcc::Applied, io::Error> {
         let store = self.current.load();
         let id = types::log_id(&entry.log_id);
@@ -90,7 +79,11 @@ impl Machine {
                     let what = format!("log entry {id} is not a command: {error}");
                     io::Error::new(io::ErrorKind::InvalidData, what)
                 })?;
-                store.apply(id, Input::Command(&command))
+                let applied = store.apply(id, Input::Command(&command));
+                if let Ok(applied) = &applied {
+                    self.lessor.applied(&command, &applied.outcome);
+                }
+                applied
             }
             EntryPayload::Membership(membership) => {
                 store.apply(id, Input::Membership(&types::membership_message(membership)))

@@ -23,6 +23,7 @@ mod contact;
 mod core;
 mod door;
 mod forward;
+mod leases;
 mod links;
 mod log;
 mod machine;

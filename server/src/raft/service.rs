@@ -19,7 +19,8 @@ use super::forward;
 use super::links::{LOST_LOG, LOST_LOG_REMEDY, Me, REMOVED};
 use super::machine::SnapshotFile;
 use super::types::{self, Types};
-use super::{change, transfer, wire};
+use super::{change, leases, transfer, wire};
+use crate::lease::Call;
 use crate::snapshots::Snapshots;
 
 /// This member's end of [`peer_server::Peer`].
@@ -29,6 +30,8 @@ pub struct PeerService {
     handle: Handle,
     me: Me,
     snapshots: Arc<Snapshots>,
+    /// To the keeper of leases.
+    leases: mpsc::UnboundedSender<Call>,
     /// Numbers the snapshot files that are received.
     received: Arc<AtomicU64>,
 }
@@ -44,8 +47,14 @@ fn stopped(fatal: impl std::fmt::Display) -> Status {
 }
 
 impl PeerService {
-    pub fn new(raft: Core, handle: Handle, me: Me, snapshots: Arc<Snapshots>) -> PeerService {
-        PeerService { raft, handle, me, snapshots, received: Arc::default() }
+    pub fn new(
+        raft: Core,
+        handle: Handle,
+        me: Me,
+        snapshots: Arc<Snapshots>,
+        leases: mpsc::UnboundedSender<Call>,
+    ) -> PeerService {
+        PeerService { raft, handle, me, snapshots, leases, received: Arc::default() }
     }
 
     /// Every request is meant for this member of this cluster, and comes from a member that was
@@ -235,6 +244,17 @@ impl peer_server::Peer for PeerService {
         })?;
         let index = linearizer.read_log_id().index() + 1;
         Ok(Response::new(peer::ReadIndexResponse { index }))
+    }
+
+    async fn ask_leases(
+        &self,
+        request: Request<peer::LeasesRequest>,
+    ) -> Answer<peer::LeasesResponse> {
+        let peer::LeasesRequest { identity, questions } = request.into_inner();
+        self.check(identity)?;
+        let patience = self.handle.election_timeout;
+        let answers = leases::answer(&self.leases, questions, patience).await;
+        Ok(Response::new(peer::LeasesResponse { answers }))
     }
 
     async fn change_members(

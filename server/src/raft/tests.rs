@@ -21,6 +21,7 @@ use tempfile::TempDir;
 use super::machine::Publish;
 use super::types::{self, Entry, Proposal, Types};
 use super::{Forwarded, Log, Machine, Room};
+use crate::lease::Lessor;
 use crate::limits;
 use crate::poke::Poke;
 use crate::replica::{Current, Outboxes};
@@ -141,15 +142,17 @@ fn open(room: Room) -> Result<(Guard, AnyStart, Machine), io::Error> {
     let current = Arc::new(Current::new(store));
     let (poke, _) = Poke::new();
     let forwarded = Arc::new(Forwarded::new(1));
-    let machine = Machine::new(
+    let machine = Machine {
+        lessor: Arc::new(Lessor::new(current.clone())),
         current,
-        Arc::new(Nobody),
+        publish: Arc::new(Nobody),
         outboxes,
         forwarded,
-        Arc::new(snapshots),
+        snapshots: Arc::new(snapshots),
         poke,
         room,
-    );
+        applied_bytes: 0,
+    };
     Ok((Guard { wal, _data_dir: data_dir, _folder: folder }, log, machine))
 }
 

@@ -17,7 +17,7 @@ use proto::peer::RefusedProposal;
 use proto::peer::refused_proposal::Reason;
 use store::LogId;
 use store::mvcc::Response;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::machine::Written;
 use crate::replica::{Unavailable, Waiter};
@@ -273,6 +273,8 @@ pub enum To {
     Client { waiter: Waiter, proposal: Proposal, again: mpsc::UnboundedSender<(Proposal, Waiter)> },
     /// Another member, of what was refused; the rest it sees when it applies it.
     Peer { position: u32, refuse: mpsc::UnboundedSender<RefusedProposal> },
+    /// This member as the leader, of whether it was applied. What was refused stays so.
+    Lessor(oneshot::Sender<bool>),
 }
 
 /// openraft is generic over what a responder receives; the function pointer ties ours to the one
@@ -302,6 +304,7 @@ fn deliver(to: To, result: ClientWriteResult<Types>) {
             let _ = refuse.send(super::forward::refused(position, Reason::NotLeader));
         }
         To::Client { waiter, proposal, again } if refused => drop(again.send((proposal, waiter))),
+        To::Lessor(done) => drop(done.send(result.is_ok())),
         To::Peer { .. } => {}
         To::Client { waiter, .. } => match result {
             Ok(response) => waiter.applied(response.data),
