@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use proto::etcdserverpb::cluster_client::ClusterClient;
 use proto::etcdserverpb::kv_client::KvClient;
+use proto::etcdserverpb::lease_client::LeaseClient;
 use proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use proto::etcdserverpb::watch_client::WatchClient;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -65,6 +66,7 @@ impl Connection {
 
     service!(kv, KvClient);
     service!(watch, WatchClient);
+    service!(lease, LeaseClient);
     service!(cluster, ClusterClient);
     service!(maintenance, MaintenanceClient);
 }

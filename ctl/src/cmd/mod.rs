@@ -9,6 +9,7 @@ pub(crate) mod completion;
 pub(crate) mod del;
 pub(crate) mod endpoint;
 pub(crate) mod get;
+pub(crate) mod lease;
 pub(crate) mod member;
 pub(crate) mod move_leader;
 pub(crate) mod put;
@@ -36,6 +37,8 @@ pub(crate) enum Command {
     Watch(watch::Watch),
     /// Compacts the event history up to a revision
     Compaction(compaction::Compaction),
+    /// Lease related commands: grant, revoke, timetolive, list, keep-alive
+    Lease(lease::Lease),
     /// Endpoint related commands: health, status, hashkv
     Endpoint(endpoint::Endpoint),
     /// Membership related commands: list, add, remove, update, promote
@@ -57,6 +60,7 @@ impl Command {
             Self::Txn(command) => command.run(globals).await,
             Self::Watch(command) => command.run(globals).await,
             Self::Compaction(command) => command.run(globals).await,
+            Self::Lease(command) => command.run(globals).await,
             Self::Endpoint(command) => command.run(globals).await,
             Self::Member(command) => command.run(globals).await,
             Self::MoveLeader(command) => command.run(globals).await,

@@ -10,7 +10,7 @@ use proto::etcdserverpb::{
 use proto::mvccpb::event::EventType;
 
 use crate::failure::{Failure, header};
-use crate::format::{Answer, EndpointStatus, Format, Style, Subject, Watched, parse};
+use crate::format::{Answer, EndpointStatus, Format, Style, Subject, Watched, lease_id, parse};
 use crate::go;
 
 pub(super) fn render(hex: bool, answer: &Answer<'_>) -> Result<Vec<u8>, Failure> {
@@ -21,6 +21,29 @@ pub(super) fn render(hex: bool, answer: &Answer<'_>) -> Result<Vec<u8>, Failure>
         Answer::Delete(response) => out.delete(response)?,
         Answer::Txn(response) => out.txn(response)?,
         Answer::Watch(watched) => out.watch(watched)?,
+        Answer::LeaseGranted(granted) => {
+            out.header(header(granted.header.as_ref())?);
+            out.lease_id(granted.id);
+            out.field("TTL", granted.ttl);
+        }
+        Answer::LeaseRevoked(revoked) => out.header(header(revoked.response.header.as_ref())?),
+        Answer::LeaseKept(kept) => {
+            out.header(header(kept.header.as_ref())?);
+            out.lease_id(kept.id);
+            out.field("TTL", kept.ttl);
+        }
+        Answer::LeaseTime(time) => {
+            let of = &time.response;
+            out.header(header(of.header.as_ref())?);
+            out.lease_id(of.id);
+            out.field("TTL", of.ttl);
+            out.field("GrantedTTL", of.granted_ttl);
+            of.keys.iter().for_each(|key| out.quoted("Key", key));
+        }
+        Answer::Leases(list) => {
+            out.header(header(list.header.as_ref())?);
+            list.leases.iter().for_each(|lease| out.lease_id(lease.id));
+        }
         Answer::Health(list) => {
             for health in *list {
                 out.quoted("Endpoint", health.endpoint.as_bytes());
@@ -68,6 +91,10 @@ impl Fields {
 
     fn id(&mut self, name: &str, id: u64) {
         if self.hex { self.field(name, format_args!("{id:x}")) } else { self.field(name, id) }
+    }
+
+    fn lease_id(&mut self, id: i64) {
+        if self.hex { self.field("ID", lease_id(id)) } else { self.field("ID", id) }
     }
 
     fn header(&mut self, header: &ResponseHeader) {

@@ -19,8 +19,10 @@ use std::time::Duration;
 
 use proto::KeyValue;
 use proto::etcdserverpb::{
-    DeleteRangeResponse, HashKvResponse, Member, MemberAddResponse, MemberListResponse,
-    MoveLeaderResponse, PutResponse, RangeResponse, ResponseHeader, StatusResponse, TxnResponse,
+    DeleteRangeResponse, HashKvResponse, LeaseGrantResponse, LeaseKeepAliveResponse,
+    LeaseLeasesResponse, LeaseRevokeResponse, LeaseTimeToLiveResponse, Member, MemberAddResponse,
+    MemberListResponse, MoveLeaderResponse, PutResponse, RangeResponse, ResponseHeader,
+    StatusResponse, TxnResponse,
 };
 use proto::mvccpb::Event;
 
@@ -62,6 +64,11 @@ pub(crate) enum Answer<'a> {
     Delete(&'a DeleteRangeResponse),
     Txn(&'a TxnResponse),
     Watch(&'a Watched),
+    LeaseGranted(&'a LeaseGrantResponse),
+    LeaseRevoked(&'a LeaseRevoked),
+    LeaseKept(&'a LeaseKeepAliveResponse),
+    LeaseTime(&'a LeaseTime),
+    Leases(&'a LeaseLeasesResponse),
     Health(&'a [Health]),
     Status(&'a [EndpointStatus]),
     HashKv(&'a [EndpointHash]),
@@ -78,6 +85,20 @@ pub(crate) struct Watched {
     pub(crate) events: Option<Vec<Event>>,
     pub(crate) compact_revision: i64,
     pub(crate) canceled: bool,
+}
+
+/// The answer does not say which.
+#[derive(Debug)]
+pub(crate) struct LeaseRevoked {
+    pub(crate) id: i64,
+    pub(crate) response: LeaseRevokeResponse,
+}
+
+/// What is left of a lease, and whether its keys were asked for.
+#[derive(Debug)]
+pub(crate) struct LeaseTime {
+    pub(crate) response: LeaseTimeToLiveResponse,
+    pub(crate) keys: bool,
 }
 
 /// Whether an endpoint takes part in the cluster's work; `error` says why not.
@@ -131,6 +152,8 @@ pub(crate) struct LeaderMoved {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Subject {
     Keys,
+    Lease,
+    LeaseRevoked,
     Endpoints,
     Members,
     /// Something that happened to the cluster.
@@ -150,6 +173,9 @@ impl Style {
     pub(crate) fn check(self, subject: Subject) -> Result<(), Failure> {
         let (name, instead) = match (self.format, subject) {
             (Format::Table, Subject::Keys) => ("table", "simple, fields, json or protobuf"),
+            (Format::Table, Subject::Lease) => ("table", "simple, fields, json or protobuf"),
+            (Format::Table, Subject::LeaseRevoked) => ("table", "simple, fields or json"),
+            (Format::Protobuf, Subject::LeaseRevoked) => ("protobuf", "simple, fields or json"),
             (Format::Table, Subject::Change) => ("table", "simple, json or protobuf"),
             (Format::Fields, Subject::Change) => ("fields", "simple, json or protobuf"),
             (Format::Protobuf, Subject::Endpoints) => ("protobuf", "simple, fields, json or table"),
@@ -170,6 +196,14 @@ impl Style {
             Format::Protobuf => protobuf::render(answer),
             Format::Table => table::render(answer),
         }
+    }
+}
+
+/// Go's `%016x` of a signed number: the sign counts.
+pub(crate) fn lease_id(id: i64) -> String {
+    match id < 0 {
+        true => format!("-{:015x}", id.unsigned_abs()),
+        false => format!("{id:016x}"),
     }
 }
 

@@ -3,7 +3,7 @@
 use prost::Message;
 use proto::etcdserverpb::WatchResponse;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, header};
 use crate::format::{Answer, Format, Style, Subject, Watched};
 
 pub(super) fn render(answer: &Answer<'_>) -> Result<Vec<u8>, Failure> {
@@ -13,6 +13,15 @@ pub(super) fn render(answer: &Answer<'_>) -> Result<Vec<u8>, Failure> {
         Answer::Delete(response) => Ok(response.encode_to_vec()),
         Answer::Txn(response) => Ok(response.encode_to_vec()),
         Answer::Watch(watched) => Ok(watch_response(watched).encode_to_vec()),
+        // What etcdctl finds to encode in these is the header.
+        Answer::LeaseGranted(granted) => Ok(header(granted.header.as_ref())?.encode_to_vec()),
+        Answer::LeaseKept(kept) => Ok(header(kept.header.as_ref())?.encode_to_vec()),
+        Answer::LeaseTime(time) => Ok(header(time.response.header.as_ref())?.encode_to_vec()),
+        Answer::Leases(list) => Ok(header(list.header.as_ref())?.encode_to_vec()),
+        Answer::LeaseRevoked(_) => {
+            let style = Style { format: Format::Protobuf, hex: false, value_only: false };
+            style.check(Subject::LeaseRevoked).map(|()| Vec::new())
+        }
         Answer::Members(list) => Ok(list.encode_to_vec()),
         Answer::MemberAdded(added) => Ok(added.response.encode_to_vec()),
         // All such answers have the list's two fields.

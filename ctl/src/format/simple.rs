@@ -9,8 +9,8 @@ use proto::mvccpb::event::EventType;
 
 use crate::failure::{Failure, header};
 use crate::format::{
-    Answer, MemberAdded, MemberChanged, Style, Watched, hash_cells, member_cells, parse,
-    status_cells,
+    Answer, LeaseTime, MemberAdded, MemberChanged, Style, Watched, hash_cells, lease_id,
+    member_cells, parse, status_cells,
 };
 use crate::go;
 
@@ -22,6 +22,21 @@ pub(super) fn render(style: Style, answer: &Answer<'_>) -> Result<Vec<u8>, Failu
         Answer::Delete(response) => out.delete(response)?,
         Answer::Txn(response) => out.txn(response)?,
         Answer::Watch(watched) => out.watch(watched)?,
+        Answer::LeaseGranted(granted) => {
+            let ttl = granted.ttl;
+            out.line(&format!("lease {} granted with TTL({ttl}s)", lease_id(granted.id)));
+        }
+        Answer::LeaseRevoked(revoked) => {
+            out.line(&format!("lease {} revoked", lease_id(revoked.id)));
+        }
+        Answer::LeaseKept(kept) => {
+            out.line(&format!("lease {} keepalived with TTL({})", lease_id(kept.id), kept.ttl));
+        }
+        Answer::LeaseTime(time) => out.lease_time(time),
+        Answer::Leases(list) => {
+            out.line(&format!("found {} leases", list.leases.len()));
+            list.leases.iter().for_each(|lease| out.line(&lease_id(lease.id)));
+        }
         Answer::Health(list) => {
             for health in list.iter().filter(|health| health.error.is_empty()) {
                 let took = go::format_duration(health.took);
@@ -113,6 +128,23 @@ impl Simple {
             event.prev_kv.iter().chain(&event.kv).try_for_each(|kv| self.kv(kv))?;
         }
         Ok(())
+    }
+
+    fn lease_time(&mut self, time: &LeaseTime) {
+        let of = &time.response;
+        let id = lease_id(of.id);
+        if of.granted_ttl == 0 && of.ttl == -1 {
+            return self.line(&format!("lease {id} already expired"));
+        }
+        let (granted, left) = (of.granted_ttl, of.ttl);
+        let text = format!("lease {id} granted with TTL({granted}s), remaining({left}s)");
+        self.bytes.extend_from_slice(text.as_bytes());
+        if time.keys {
+            self.bytes.extend_from_slice(b", attached keys([");
+            self.bytes.extend_from_slice(&of.keys.join(&b' '));
+            self.bytes.extend_from_slice(b"])");
+        }
+        self.line("");
     }
 
     /// The new id, and the options that the new member is to be started with.

@@ -5,6 +5,7 @@
 //! keys are here, those about endpoints and members in `cluster`.
 
 mod cluster;
+mod lease;
 
 use std::io::{self, Write};
 
@@ -27,6 +28,11 @@ pub(super) fn render(hex: bool, answer: &Answer<'_>) -> Result<Vec<u8>, Failure>
         Answer::Delete(response) => encode(&Delete::of(response)?),
         Answer::Txn(response) => encode(&Txn::of(response)?),
         Answer::Watch(watched) => encode(&Watch::of(watched)?),
+        Answer::LeaseGranted(granted) => encode(&lease::Granted::of(granted)?),
+        Answer::LeaseRevoked(revoked) => encode(&lease::Revoked::of(&revoked.response)?),
+        Answer::LeaseKept(kept) => encode(&lease::Kept::of(kept)?),
+        Answer::LeaseTime(time) => encode(&lease::Time::of(&time.response)?),
+        Answer::Leases(list) => encode(&lease::Leases::of(list)?),
         Answer::Health(list) => encode_list(list.iter().map(cluster::Health::of)),
         Answer::Status(list) => encode_list(list.iter().map(cluster::EndpointStatus::of)),
         Answer::HashKv(list) => encode_list(list.iter().map(cluster::EndpointHash::of)),
