@@ -38,7 +38,7 @@ macro_rules! scripts {
     };
 }
 
-scripts!(keys, formats, txn, watch, compaction, arguments, member);
+scripts!(keys, formats, txn, watch, compaction, arguments, member, lease);
 
 #[test]
 fn every_script_runs() {
@@ -174,11 +174,20 @@ impl Session {
     }
 }
 
+/// `ctl` is the program. `lease` makes one and `masked` hides its id and how much of it is left.
+const PROLOGUE: &str = r#"
+ctl() { "$CTL" "$@"; }
+lease() { id=$(ctl lease grant 600 | cut -d' ' -f2); }
+masked() {
+  sed -E "s/$id/HEX-ID/g; s/$((0x$id))/ID/g; s/(remaining\(|\"ttl\":|\"TTL\" : )59[0-9]/\1LEFT/;
+    s/(remaining\(|\"ttl\":|\"TTL\" : )600/\1LEFT/"
+}"#;
+
 /// Runs a shell line in a directory of its own.
 fn run(program: &Path, endpoints: &str, line: &str) -> Result<Output> {
     let dir = tempfile::tempdir()?;
     let mut shell = Command::new("sh");
-    shell.arg("-c").arg(format!("ctl() {{ \"$CTL\" \"$@\"; }}\n{line}"));
+    shell.arg("-c").arg(format!("{PROLOGUE}\n{line}"));
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("ETCDCTL_") || text.starts_with("KVCTL_") {
@@ -258,6 +267,10 @@ const LIVE: &[&str] = &[
     "get '' --prefix --hex",
     "get none",
     "watch a --rev 2 -- false",
+    "lease list",
+    "lease timetolive 123",
+    "lease timetolive 123 --keys",
+    "lease timetolive 123 --hex",
 ];
 
 /// Everything that a recorded session would have to hide: sizes, indexes, ids, the version.
@@ -270,7 +283,9 @@ fn live_answers_are_byte_equal() {
     };
     let kvctl = workspace_binary("kvctl").unwrap();
     let mut session = Session::start(Target::from_env().unwrap(), kvctl.clone()).unwrap();
-    session.run("ctl put a 'x<y>'; ctl put a 2; ctl put b \"$(printf '\\377')\"").unwrap();
+    session
+        .run("ctl put a 'x<y>'; ctl put a 2; ctl put b \"$(printf '\\377')\"; ctl lease grant 9999")
+        .unwrap();
     for command in LIVE {
         for format in ["simple", "fields", "json", "table", "protobuf"] {
             let (flags, exec) = command.split_once(" -- ").unwrap_or((command, ""));

@@ -6,6 +6,7 @@ mod bootstrap;
 mod cluster;
 mod ctl;
 mod differential;
+mod lease;
 mod members;
 mod pings;
 mod process;

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use proto::etcdserverpb::StatusRequest;
 use proto::etcdserverpb::cluster_client::ClusterClient;
 use proto::etcdserverpb::kv_client::KvClient;
 use proto::etcdserverpb::lease_client::LeaseClient;
 use proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use proto::etcdserverpb::watch_client::WatchClient;
+use proto::etcdserverpb::{LeaseKeepAliveRequest, LeaseKeepAliveResponse, StatusRequest};
+use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
 /// As etcd's own client: no limit on what a server may answer.
@@ -45,6 +46,30 @@ impl Client {
             maintenance: MaintenanceClient::new(channel)
                 .max_decoding_message_size(RECEIVE_BYTES_MAX),
         })
+    }
+
+    /// A stream that asks for these leases to be kept and ends; what comes until the server ends it.
+    pub async fn keep_alive(
+        &mut self,
+        ids: Vec<i64>,
+    ) -> Vec<Result<LeaseKeepAliveResponse, Status>> {
+        let requests = ids.into_iter().map(|id| LeaseKeepAliveRequest { id });
+        let requests = tokio_stream::iter(requests.collect::<Vec<_>>());
+        let mut answers = Vec::new();
+        match self.lease.lease_keep_alive(requests).await {
+            Err(status) => answers.push(Err(status)),
+            Ok(stream) => {
+                let mut stream = stream.into_inner();
+                while let Some(answer) = stream.message().await.transpose() {
+                    let failed = answer.is_err();
+                    answers.push(answer);
+                    if failed {
+                        break;
+                    }
+                }
+            }
+        }
+        answers
     }
 
     /// Whether a server answers at `endpoint` and takes writes, i.e. knows a leader.

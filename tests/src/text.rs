@@ -9,8 +9,10 @@ use std::fmt::Write as _;
 use proto::EncodedKeyValue;
 use proto::etcdserverpb::response_op::Response;
 use proto::etcdserverpb::{
-    CompactionResponse, DeleteRangeResponse, HashKvResponse, Member, PutResponse, RangeResponse,
-    ResponseHeader, ResponseOp, StatusResponse, TxnResponse, WatchResponse,
+    CompactionResponse, DeleteRangeResponse, HashKvResponse, LeaseGrantResponse,
+    LeaseKeepAliveResponse, LeaseLeasesResponse, LeaseRevokeResponse, LeaseTimeToLiveResponse,
+    Member, PutResponse, RangeResponse, ResponseHeader, ResponseOp, StatusResponse, TxnResponse,
+    WatchResponse,
 };
 use proto::mvccpb::Event;
 use proto::mvccpb::event::EventType;
@@ -149,6 +151,52 @@ pub fn hash_kv(answer: &HashKvResponse, ids: &Ids) -> String {
     let header = header(answer.header.as_ref(), ids);
     let (hash, compacted, revision) = (answer.hash, answer.compact_revision, answer.hash_revision);
     format!("hashkv {header} hash={hash} compact_revision={compacted} hash_revision={revision}")
+}
+
+/// An id that the server chose is another one on every run.
+pub fn lease_grant(answer: &LeaseGrantResponse, chosen: bool, ids: &Ids) -> String {
+    let id = match chosen && answer.id > 0 {
+        true => "L".to_owned(),
+        false => answer.id.to_string(),
+    };
+    let error = if answer.error.is_empty() { "" } else { " with an error" };
+    format!("grant {} id={id} ttl={}{error}", header(answer.header.as_ref(), ids), answer.ttl)
+}
+
+pub fn lease_revoke(answer: &LeaseRevokeResponse, ids: &Ids) -> String {
+    format!("revoke {}", header(answer.header.as_ref(), ids))
+}
+
+pub fn lease_keep_alive(answer: &LeaseKeepAliveResponse, ids: &Ids) -> String {
+    let (id, ttl) = (answer.id, answer.ttl);
+    format!("keepalive {} id={id} ttl={ttl}", header(answer.header.as_ref(), ids))
+}
+
+/// How much is left depends on how fast the machine is, up to an election timeout more than granted.
+pub fn lease_time_to_live(answer: &LeaseTimeToLiveResponse, ids: &Ids) -> String {
+    let granted = answer.granted_ttl;
+    let left = match (granted - 5..=granted + 1).contains(&answer.ttl) && answer.ttl > 0 {
+        true => "whole".to_owned(),
+        false => answer.ttl.to_string(),
+    };
+    let header = header(answer.header.as_ref(), ids);
+    let mut text = format!("ttl {header} id={} ttl={left} granted={granted}", answer.id);
+    // etcd has them in no order.
+    let mut keys: Vec<String> = answer.keys.iter().map(|key| bytes(key)).collect();
+    keys.sort();
+    if !keys.is_empty() {
+        let _ = write!(text, " keys {}", keys.join(" "));
+    }
+    text
+}
+
+/// etcd has those in no order either that end at about the same time.
+pub fn lease_leases(answer: &LeaseLeasesResponse, ids: &Ids) -> String {
+    let mut leases: Vec<i64> = answer.leases.iter().map(|lease| lease.id).collect();
+    leases.sort_unstable();
+    let leases: Vec<String> = leases.iter().map(i64::to_string).collect();
+    let text = format!("leases {} {}", header(answer.header.as_ref(), ids), leases.join(" "));
+    text.trim_end().to_owned()
 }
 
 pub fn watch(answer: &WatchResponse, ids: &Ids) -> String {

@@ -4,6 +4,7 @@
 mod admission;
 mod disks;
 mod faults;
+mod leases;
 mod network;
 mod peers;
 mod snapshots;

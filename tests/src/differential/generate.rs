@@ -3,8 +3,9 @@
 use proto::etcdserverpb::compare::TargetUnion;
 use proto::etcdserverpb::request_op::Request;
 use proto::etcdserverpb::{
-    CompactionRequest, Compare, DeleteRangeRequest, HashKvRequest, PutRequest, RangeRequest,
-    RequestOp, TxnRequest, WatchCreateRequest,
+    CompactionRequest, Compare, DeleteRangeRequest, HashKvRequest, LeaseGrantRequest,
+    LeaseRevokeRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
+    WatchCreateRequest,
 };
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
@@ -43,7 +44,8 @@ impl Generator {
             0..330 => Step::Put(self.put()),
             330..560 => Step::Range(self.range()),
             560..640 => Step::Delete(self.delete()),
-            640..880 => Step::Txn(spare_etcd(self.txn(0))),
+            640..820 => Step::Txn(spare_etcd(self.txn(0))),
+            820..880 => self.lease(),
             880..900 => Step::Compact(self.compact()),
             900..930 => Step::HashKv(HashKvRequest { revision: self.revision() }),
             930..970 => self.watch_create(),
@@ -132,10 +134,45 @@ impl Generator {
         PutRequest {
             key: self.key(),
             value,
-            lease: if self.once_in(40) { self.random.random_range(-1..5) } else { 0 },
+            lease: if self.once_in(8) { self.random.random_range(-1..5) } else { 0 },
             prev_kv: self.once_in(3),
             ignore_value,
             ignore_lease: self.once_in(12),
+        }
+    }
+
+    /// Few, so that most are granted.
+    fn lease_id(&mut self) -> i64 {
+        match self.random.random_range(0..20) {
+            0 => -1,
+            1 => i64::MAX,
+            n => 1 + n % 4,
+        }
+    }
+
+    /// None ends by itself.
+    fn lease(&mut self) -> Step {
+        let id = self.lease_id();
+        match self.random.random_range(0..20) {
+            0..9 => {
+                let odd = [9_000_000_000, 9_000_000_001, i64::MAX];
+                let ttl = match self.once_in(10) {
+                    true => *odd.choose(&mut self.random).expect("not empty"),
+                    false => self.random.random_range(1000..2000),
+                };
+                Step::LeaseGrant(LeaseGrantRequest { ttl, id })
+            }
+            9..12 => Step::LeaseRevoke(LeaseRevokeRequest { id }),
+            12..16 => {
+                let keys = !self.once_in(4);
+                Step::LeaseTimeToLive(LeaseTimeToLiveRequest { id, keys })
+            }
+            16..18 => Step::LeaseLeases,
+            _ => {
+                let more = self.random.random_range(0..3);
+                let ids = (0..more).map(|_| self.lease_id()).chain([id]).collect();
+                Step::LeaseKeepAlive { ids }
+            }
         }
     }
 

@@ -23,6 +23,16 @@ impl fmt::Display for Step {
                 write!(f, "compact {}{physical}", request.revision)
             }
             Self::HashKv(request) => write!(f, "hashkv {}", request.revision),
+            Self::LeaseGrant(request) => write!(f, "lease grant {} {}", request.ttl, request.id),
+            Self::LeaseRevoke(request) => write!(f, "lease revoke {}", request.id),
+            Self::LeaseTimeToLive(request) => {
+                write!(f, "lease ttl {}{}", request.id, if request.keys { " keys" } else { "" })
+            }
+            Self::LeaseLeases => f.write_str("lease list"),
+            Self::LeaseKeepAlive { ids } => {
+                let ids = ids.iter().map(|id| Some(id.to_string()));
+                write!(f, "lease keep {}", join(ids))
+            }
             Self::WatchCreate { stream, request } => {
                 write!(f, "watch s{stream} create {}", watch(request))
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use proto::etcdserverpb::watch_request::RequestUnion;
-use proto::etcdserverpb::{ResponseHeader, StatusRequest, WatchCreateRequest};
+use proto::etcdserverpb::{LeaseLeasesRequest, ResponseHeader, StatusRequest, WatchCreateRequest};
 use tokio::time::{Instant, timeout};
 use tonic::{Response, Status};
 
@@ -152,6 +152,28 @@ async fn call(client: &mut Client, ids: Ids, step: &Step) -> (String, i64) {
         Step::HashKv(request) => printed(client.maintenance.hash_kv(request).await, |a| {
             (a.header, text::hash_kv(&a, &ids))
         }),
+        Step::LeaseGrant(request) => printed(client.lease.lease_grant(request).await, |a| {
+            (a.header, text::lease_grant(&a, false, &ids))
+        }),
+        Step::LeaseRevoke(request) => printed(client.lease.lease_revoke(request).await, |a| {
+            (a.header, text::lease_revoke(&a, &ids))
+        }),
+        Step::LeaseTimeToLive(request) => {
+            printed(client.lease.lease_time_to_live(request).await, |a| {
+                (a.header, text::lease_time_to_live(&a, &ids))
+            })
+        }
+        Step::LeaseLeases => printed(client.lease.lease_leases(LeaseLeasesRequest {}).await, |a| {
+            (a.header, text::lease_leases(&a, &ids))
+        }),
+        Step::LeaseKeepAlive { ids: leases } => {
+            let answers = client.keep_alive(leases).await;
+            let texts = answers.iter().map(|answer| match answer {
+                Ok(answer) => text::lease_keep_alive(answer, &ids),
+                Err(status) => text::error(status),
+            });
+            (texts.collect::<Vec<_>>().join("\n"), 0)
+        }
         watch => unreachable!("no unary call: {watch}"),
     }
 }

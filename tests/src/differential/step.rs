@@ -1,8 +1,8 @@
 //! One request of a differential run.
 
 use proto::etcdserverpb::{
-    CompactionRequest, DeleteRangeRequest, HashKvRequest, PutRequest, RangeRequest, TxnRequest,
-    WatchCreateRequest,
+    CompactionRequest, DeleteRangeRequest, HashKvRequest, LeaseGrantRequest, LeaseRevokeRequest,
+    LeaseTimeToLiveRequest, PutRequest, RangeRequest, TxnRequest, WatchCreateRequest,
 };
 
 /// What is asked of both servers at once. Streams are numbers; one is opened by its first use.
@@ -14,6 +14,13 @@ pub enum Step {
     Txn(TxnRequest),
     Compact(CompactionRequest),
     HashKv(HashKvRequest),
+    LeaseGrant(LeaseGrantRequest),
+    LeaseRevoke(LeaseRevokeRequest),
+    LeaseTimeToLive(LeaseTimeToLiveRequest),
+    LeaseKeepAlive {
+        ids: Vec<i64>,
+    },
+    LeaseLeases,
     WatchCreate {
         stream: usize,
         request: WatchCreateRequest,

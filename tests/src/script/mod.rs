@@ -27,6 +27,10 @@
 //! | `txn (if TARGET KEY [END] OP OPERAND).. (then COMMAND).. (else COMMAND)..` | `(128 then put k{} v)` stands for 128 such groups, `{}` for 0 to 127 |
 //! | `compact REV` | `physical` |
 //! | `hashkv [REV]`, `status`, `restart`, `kill` | |
+//! | `lease grant TTL ID` | `0` lets the server choose |
+//! | `lease revoke ID`, `lease list`, `lease ttl ID` | `keys` |
+//! | `lease keep ID..` | a stream with one request each |
+//! | `lease gone ID` | waits until the lease has ended |
 //! | `members` | `serializable` |
 //! | `member add NAME URL..` | `learner`; the script calls it NAME from now on, the server itself `M` |
 //! | `member update NAME URL..`, `member promote NAME`, `member remove NAME` | `own` as URL is the server's |

@@ -1,20 +1,27 @@
 //! The clients of one script: runs a command against the server and prints what comes back.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use proto::etcdserverpb::lease_client::LeaseClient;
 use proto::etcdserverpb::watch_request::RequestUnion;
 use proto::etcdserverpb::{
+    LeaseGrantRequest, LeaseLeasesRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest,
     MemberAddRequest, MemberListRequest, MemberPromoteRequest, MemberRemoveRequest,
     MemberUpdateRequest, ResponseHeader, StatusRequest, WatchCancelRequest,
 };
 use tonic::Status;
+use tonic::transport::Channel;
 
 use super::lex::{Token, tokens};
 use super::request::{self, Args};
 use super::stream::WatchStream;
 use crate::text::{self, Ids, MemberNames};
 use crate::{Client, Node};
+
+/// How late a lease may end that is short.
+const GONE_WITHIN: Duration = Duration::from_secs(30);
 
 pub(crate) struct Session {
     node: Node,
@@ -136,9 +143,57 @@ impl Session {
                 let answer = client.maintenance.status(StatusRequest {}).await;
                 printed(answer, |a| (a.header, text::status(a, &ids)))
             }
+            "lease" => return self.lease(name, args).await,
             "members" | "member" => return self.members(name, call, args).await,
             other => bail!("unknown command '{other}'"),
         };
+        self.revision = self.revision.max(header.map_or(0, |header| header.revision));
+        Ok(answer)
+    }
+
+    /// Calls of the lease service.
+    async fn lease(&mut self, name: &str, mut args: Args<'_>) -> Result<String> {
+        let ids = self.ids;
+        let client = self.client(name).await?;
+        let lease = &mut client.lease;
+        let action = args.text()?;
+        let (header, answer) = match action.as_str() {
+            "grant" => {
+                let request = LeaseGrantRequest { ttl: args.number()?, id: args.number()? };
+                let chosen = request.id == 0;
+                let answer = lease.lease_grant(request).await;
+                printed(answer, |a| (a.header, text::lease_grant(a, chosen, &ids)))
+            }
+            "revoke" => {
+                let answer = lease.lease_revoke(LeaseRevokeRequest { id: args.number()? }).await;
+                printed(answer, |a| (a.header, text::lease_revoke(a, &ids)))
+            }
+            "ttl" => {
+                let request =
+                    LeaseTimeToLiveRequest { keys: args.flag("keys"), id: args.number()? };
+                let answer = lease.lease_time_to_live(request).await;
+                printed(answer, |a| (a.header, text::lease_time_to_live(a, &ids)))
+            }
+            "list" => {
+                let answer = lease.lease_leases(LeaseLeasesRequest {}).await;
+                printed(answer, |a| (a.header, text::lease_leases(a, &ids)))
+            }
+            "keep" => {
+                let mut leases = Vec::new();
+                while let Ok(id) = args.number() {
+                    leases.push(id);
+                }
+                let answers = client.keep_alive(leases).await;
+                let texts = answers.iter().map(|answer| match answer {
+                    Ok(answer) => text::lease_keep_alive(answer, &ids),
+                    Err(status) => text::error(status),
+                });
+                (None, texts.collect::<Vec<_>>().join("\n"))
+            }
+            "gone" => (None, gone(lease, args.number()?).await?),
+            other => bail!("unknown command 'lease {other}'"),
+        };
+        args.end()?;
         self.revision = self.revision.max(header.map_or(0, |header| header.revision));
         Ok(answer)
     }
@@ -249,6 +304,17 @@ impl Session {
         }
         Ok(String::new())
     }
+}
+
+/// Waits until a lease has ended.
+async fn gone(lease: &mut LeaseClient<Channel>, id: i64) -> Result<String> {
+    let request = LeaseTimeToLiveRequest { id, keys: false };
+    let deadline = Instant::now() + GONE_WITHIN;
+    while lease.lease_time_to_live(request).await?.get_ref().ttl != -1 {
+        ensure!(Instant::now() < deadline, "lease {id} does not end");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok("gone".to_owned())
 }
 
 /// The header and the text of an answer, or of the error.
