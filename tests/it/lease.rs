@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use harness::{Client, Node, PATIENCE, Target};
+use harness::{Client, Node, NodeOptions, PATIENCE, Target};
 use proto::etcdserverpb::{LeaseGrantRequest, LeaseLeasesRequest, PutRequest, RangeRequest};
 use tokio::task::JoinSet;
+
+use crate::watch::resident_bytes;
 
 const LEASES: i64 = 10_000;
 /// How many clients grant them.
@@ -13,6 +15,9 @@ const CLIENTS: i64 = 100;
 const TTL: i64 = 15;
 /// As long as no put ever takes, nothing stalls: etcd's own bound for a warning is a tenth of it.
 const PUT_TAKES_MAX: Duration = Duration::from_secs(1);
+
+/// What a hundred thousand leases may cost in memory, all in all.
+const GROWTH_BYTES_MAX: usize = 30 << 20;
 
 async fn grant_all(node: &Node) {
     let mut clients = JoinSet::new();
@@ -71,4 +76,45 @@ async fn many_leases_that_end_at_once_do_not_hold_up_puts() {
     assert!(slowest < PUT_TAKES_MAX, "a put took {slowest:?}");
     let leases = client.lease.lease_leases(LeaseLeasesRequest {}).await.unwrap();
     assert!(leases.get_ref().leases.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_thousand_leases_cost_little() {
+    const MANY: i64 = 100_000;
+    let target = Target::from_env().unwrap();
+    let mut options = NodeOptions::new(target);
+    if target == Target::Kvd {
+        // A cache is as large as it is set, whatever is in it.
+        options = options.arg("--log-cache-bytes=1MiB");
+    }
+    let node = Node::start(options).unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut client = Client::connect(&node.endpoint()).await.unwrap();
+        // What a connection costs is no lease's.
+        for _ in 0..CLIENTS {
+            let put = PutRequest { key: b"key".into(), ..Default::default() };
+            client.kv.put(put).await.unwrap();
+        }
+        clients.push(client);
+    }
+    let before = resident_bytes(&node);
+    let mut grants = JoinSet::new();
+    for (number, mut client) in (0..CLIENTS).zip(clients) {
+        grants.spawn(async move {
+            for n in (1..=MANY).filter(|n| n % CLIENTS == number) {
+                // Ids as clients have them: anywhere.
+                let id = n.wrapping_mul(0x1E37_79B9_7F4A_7C15) & i64::MAX;
+                let request = LeaseGrantRequest { ttl: 3600, id };
+                client.lease.lease_grant(request).await.unwrap();
+            }
+        });
+    }
+    grants.join_all().await;
+    let after = resident_bytes(&node);
+    let growth = after.saturating_sub(before);
+    eprintln!("{MANY} leases: {} KiB more than {} KiB", growth >> 10, before >> 10);
+    if target == Target::Kvd {
+        assert!(growth <= GROWTH_BYTES_MAX, "{growth} bytes more");
+    }
 }

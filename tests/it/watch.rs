@@ -207,7 +207,7 @@ impl Load {
     }
 }
 
-fn resident_bytes(node: &Node) -> usize {
+pub(crate) fn resident_bytes(node: &Node) -> usize {
     let path = format!("/proc/{}/status", node.pid().unwrap());
     let status = fs::read_to_string(path).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();

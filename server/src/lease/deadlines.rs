@@ -23,8 +23,8 @@ pub struct Deadlines {
 #[derive(Clone, Copy, Debug)]
 struct Deadline {
     end: u64,
-    /// When it was renewed, or what is left of it noted.
-    since: u64,
+    /// When it was renewed, or what is left of it noted, in seconds.
+    since: u32,
     note: Note,
 }
 
@@ -74,7 +74,7 @@ impl Deadlines {
 
     fn set(&mut self, id: i64, lasts: Duration, note: Note, now: Instant) {
         self.remove(id);
-        let since = self.past(now);
+        let since = seconds_of(self.past(now));
         // Rounded up: no lease may end early.
         let end = self.past(now + lasts) + 1;
         self.leases.insert(id, Deadline { end, since, note });
@@ -140,16 +140,17 @@ impl Deadlines {
     /// next leader does not begin at the start with them.
     pub fn notes(&mut self, max: usize, now: Instant) -> Vec<LeaseCheckpoint> {
         let past = self.past(now);
-        let interval = limits::LEASE_NOTE_INTERVAL.as_millis() as u64;
+        let interval = limits::LEASE_NOTE_INTERVAL.as_secs();
         let due = |deadline: &Deadline| {
+            let since = u64::from(deadline.since);
             deadline.note != Note::Proposed
                 && deadline.end > past
-                && past - deadline.since >= interval
-                && deadline.end - deadline.since > interval
+                && past / 1000 - since >= interval
+                && deadline.end / 1000 - since > interval
         };
         let mut notes = Vec::new();
         for (id, deadline) in self.leases.iter_mut().filter(|(_, it)| due(it)).take(max) {
-            (deadline.since, deadline.note) = (past, Note::Proposed);
+            (deadline.since, deadline.note) = (seconds_of(past), Note::Proposed);
             let remaining_ttl = (deadline.end - past).div_ceil(1000) as i64;
             notes.push(LeaseCheckpoint { id: *id, remaining_ttl });
         }
@@ -160,6 +161,11 @@ impl Deadlines {
     pub fn in_order(&self) -> Vec<i64> {
         self.order.iter().map(|(_, id)| *id).collect()
     }
+}
+
+/// Enough for a century.
+fn seconds_of(millis: u64) -> u32 {
+    u32::try_from(millis / 1000).unwrap_or(u32::MAX)
 }
 
 fn seconds(ttl: i64) -> Duration {

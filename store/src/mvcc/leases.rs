@@ -195,6 +195,10 @@ impl Leases {
                 handle
             }
             None => {
+                if self.slots.len() == self.slots.capacity() {
+                    // Doubling would leave half of a long list empty.
+                    self.slots.reserve_exact(self.slots.len() / 8 + 64);
+                }
                 self.slots.push(slot);
                 Handle::at(self.slots.len() - 1)
             }
