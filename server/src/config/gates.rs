@@ -13,7 +13,7 @@ const GATES: &[(&str, Effect)] = &[
     ("AllAlpha", Effect::None("kvd has no alpha features")),
     ("AllBeta", Effect::None("kvd has no beta features")),
     ("CompactHashCheck", Effect::None("there are no other members to compare with")),
-    ("FastLeaseKeepAlive", Effect::None("kvd always works that way")),
+    ("FastLeaseKeepAlive", Effect::None("keepalives share a round anyway")),
     (
         "InitialCorruptCheck",
         Effect::None("kvd always checks its own data, and there are no other members to ask"),
