@@ -239,7 +239,7 @@ mod tests {
         fn put(&self) {
             let put = PutRequest { key: "a".into(), ..PutRequest::default() };
             let id = LogId { term: 1, index: self.store.applied().index + 1 };
-            let command = Command { op: Some(Op::Put(put)) };
+            let command = Command::from(Op::Put(put));
             self.store.apply(id, Input::Command(&command)).unwrap();
         }
 

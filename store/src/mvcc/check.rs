@@ -247,7 +247,7 @@ mod tests {
         };
         let deepest = nested(NESTED_TXNS_MAX);
         assert_eq!(txn(&deepest, 128), Ok(()));
-        let logged = Command { op: Some(Op::Txn(deepest.clone())) }.encode_to_vec();
+        let logged = Command::from(Op::Txn(deepest.clone())).encode_to_vec();
         assert_eq!(Command::decode(&logged[..]).unwrap().op, Some(Op::Txn(deepest)));
         assert_eq!(txn(&nested(NESTED_TXNS_MAX + 1), 128), Err(Refusal::TooManyOps));
     }
