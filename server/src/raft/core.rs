@@ -116,7 +116,7 @@ struct Round {
 /// Starts openraft and serves requests until `stop` is set. Returns the error that stopped it.
 pub async fn start(start: Start, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
     let config = raft_config(&start)?;
-    let Start { me, founders, log, machine, current, .. } = start;
+    let Start { me, founders, log, machine, current, mut requests, mut purge, .. } = start;
     let book = Arc::new(AddressBook::new(current.clone(), start.addresses));
     let links = Links::new(me, book, start.election_timeout);
     let campaigns = Arc::new(Campaigns::new(me.member_id, start.election_timeout));
@@ -160,8 +160,7 @@ pub async fn start(start: Start, mut stop: watch::Receiver<bool>) -> anyhow::Res
         again,
         rounds,
     };
-    let mut requests = start.requests;
-    let (mut purge, mut snapshot_requests) = (start.purge, start.snapshot_requests);
+    let mut snapshot_requests = start.snapshot_requests;
     let contact = this.handle.contact.clone();
     let mut roles = this.raft.server_metrics();
     let mut tick = tokio::time::interval(start.heartbeat_interval);

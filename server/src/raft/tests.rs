@@ -251,7 +251,7 @@ fn entries_that_come_one_by_one_wait_for_room_in_memory_too() {
     let value = vec![7; 300 << 10];
     for index in 1..=12 {
         let put = PutRequest { key: b"k".to_vec(), value: value.clone(), ..Default::default() };
-        let proposal = Proposal::new(&Command { op: Some(Op::Put(put)) });
+        let proposal = Proposal::new(&Command::from(Op::Put(put)));
         let id = types::raft_id(store::LogId { term: 1, index }).expect("a position");
         let entry = Entry::new(id, openraft::EntryPayload::Normal(proposal));
         let mut apply = std::pin::pin!(machine.apply(tokio_stream::iter([Ok((entry, None))])));
