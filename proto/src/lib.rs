@@ -49,8 +49,11 @@ mod generated {
 pub use generated::kvd::{internal, peer};
 pub use generated::{authpb, etcdserverpb, mvccpb, v3electionpb, v3lockpb};
 
+/// The paths of all RPCs that clients may call: `/package.Service/Method`.
+pub const METHODS: &[&str] = include!(concat!(env!("OUT_DIR"), "/methods.rs"));
+
 impl From<internal::command::Op> for internal::Command {
     fn from(op: internal::command::Op) -> Self {
-        Self { op: Some(op), only_in_term: 0 }
+        Self { op: Some(op), ..Self::default() }
     }
 }

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use proto::etcdserverpb::auth_server::AuthServer;
 use proto::etcdserverpb::cluster_server::ClusterServer;
 use proto::etcdserverpb::kv_server::KvServer;
 use proto::etcdserverpb::lease_server::LeaseServer;
@@ -11,13 +12,14 @@ use proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use proto::etcdserverpb::watch_server::WatchServer;
 use proto::internal::MemberAttributes;
 use store::datadir::DataDir;
+use store::mvcc::Need;
 use store::wal::Wal;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::api::maintenance::Disk;
-use crate::api::watch::WatchService;
-use crate::api::{Cluster, Identity, Kv, Lease, Maintenance};
+use crate::api::watch::{Guard, WatchService};
+use crate::api::{Auth, Cluster, Identity, Kv, Lease, Maintenance};
 use crate::config::{Config, Url};
 use crate::connection::{self, ConnectionOptions};
 use crate::http_pages::Pages;
@@ -93,7 +95,13 @@ impl Front {
         };
         let beats = (config.heartbeat_interval, config.election_timeout);
         let lease = Lease::new(replica.clone(), identity, beats, self.stop.clone());
-        let watch = WatchService::new(&self.hub, header, abandoned, config.max_request_bytes);
+        let watch = WatchService::new(
+            &self.hub,
+            header,
+            abandoned,
+            watch_guard(&replica),
+            config.max_request_bytes,
+        );
         let services = Services {
             kv: KvServer::new(kv)
                 .max_decoding_message_size(message_bytes_max)
@@ -106,12 +114,30 @@ impl Front {
                 .max_decoding_message_size(message_bytes_max),
             maintenance: MaintenanceServer::new(maintenance)
                 .max_decoding_message_size(message_bytes_max),
+            auth: AuthServer::new(Auth::new(replica.clone(), identity))
+                .max_decoding_message_size(message_bytes_max),
             replica,
             pages: Arc::new(Pages { version: config.server_version.clone() }),
         };
         let options = connection_options(&config);
         connection::serve(self.connections, services, options, self.stop).await;
     }
+}
+
+/// Asks the gate about each watcher, if there is somebody to ask.
+fn watch_guard(replica: &Replica) -> Guard {
+    let replica = replica.clone();
+    Arc::new(move |client, create| {
+        if !replica.gate().is_on() {
+            return None;
+        }
+        let (replica, client, create) = (replica.clone(), client.clone(), create.clone());
+        Some(Box::pin(async move {
+            let gate = replica.gate();
+            let pass = gate.admit(&client, &[Need::of_watch(&create)]).await?;
+            gate.recheck(pass)
+        }))
+    })
 }
 
 pub fn connection_options(config: &Config) -> ConnectionOptions {

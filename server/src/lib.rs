@@ -28,6 +28,7 @@ pub mod logging;
 
 mod admission;
 mod api;
+mod auth;
 mod bootstrap;
 mod connection;
 mod front;

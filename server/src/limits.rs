@@ -105,5 +105,13 @@ pub const LEASE_NOTES_MAX: usize = 1000;
 /// How long a question about a lease waits that the leader did not answer, as in etcd.
 pub const LEASE_ASK_AGAIN: Duration = Duration::from_millis(50);
 
+/// Passwords that are hashed at the same time, and how many wait for their turn before clients are told
+/// to slow down: one takes a core for some 50 ms at the default cost.
+pub const PASSWORDS_AT_ONCE: usize = 2;
+pub const PASSWORDS_WAITING_MAX: usize = 256;
+
+/// How long a call waits for this member to hear of the token it was made with.
+pub const TOKEN_WAIT_MAX: Duration = Duration::from_secs(5);
+
 /// Keepalives of one stream that wait for their answers.
 pub const LEASE_KEEPALIVES_AHEAD: usize = 128;

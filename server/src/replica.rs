@@ -14,13 +14,14 @@ pub use current::Current;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use proto::internal::{Command, command};
+use proto::internal::{Caller, Command, command};
 use store::mvcc::{Response, Store};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use answers::deliver;
 
 use crate::admission::{Admission, may_grow};
+use crate::auth::Gate;
 use crate::lease::{self, Lessor};
 use crate::poke::Poke;
 use crate::raft::types::{Outcome, Proposal};
@@ -116,6 +117,7 @@ pub struct Shared {
     pub options: ReplicaOptions,
     pub to_raft: mpsc::UnboundedSender<Requests>,
     pub lessor: Arc<Lessor>,
+    pub gate: Arc<Gate>,
     pub lease_calls: mpsc::UnboundedSender<lease::Call>,
 }
 
@@ -186,10 +188,21 @@ impl Replica {
         }
     }
 
-    /// Replicates a command and returns what applying it answered.
+    /// Who clients are and what they may do.
+    pub fn gate(&self) -> &Gate {
+        &self.shared.gate
+    }
+
+    /// Replicates a command and returns what applying it answered. It is nobody's: as long as auth is
+    /// on it touches no key.
     pub async fn propose(&self, op: command::Op) -> Proposed {
+        self.propose_as(None, op).await
+    }
+
+    /// Replicates a command of a client.
+    pub async fn propose_as(&self, caller: Option<Caller>, op: command::Op) -> Proposed {
         let grows = may_grow(&op);
-        let proposal = Proposal::new(&Command::from(op));
+        let proposal = Proposal::new(&Command { caller, ..Command::from(op) });
         let claim = self.shared.admission.claim(&proposal, grows)?;
 
         let (answer, answered) = oneshot::channel();

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admission::Admission;
 use crate::api::Identity;
+use crate::auth::{Gate, Passwords, Tokens};
 use crate::config::{Config, Url};
 use crate::connection::{self, ConnectionOptions};
 use crate::front::{Front, MemberDisk, connection_options, runtime};
@@ -126,11 +127,13 @@ impl Member {
             watch::channel(self.current.load().compaction_finished());
         let forwarded = Arc::new(raft::Forwarded::new(self.identity.member_id));
         let lessor = Arc::new(Lessor::new(self.current.clone()));
+        let gate = Arc::new(self.gate(config)?);
         let lease_calls = mpsc::unbounded_channel();
         let machine = raft::Machine {
             current: self.current.clone(),
             publish: hub.clone(),
             lessor: lessor.clone(),
+            gate: gate.clone(),
             outboxes: outboxes.clone(),
             forwarded: forwarded.clone(),
             snapshots: self.snapshots.clone(),
@@ -147,6 +150,7 @@ impl Member {
             options: replica_options(config),
             to_raft,
             lessor: lessor.clone(),
+            gate,
             lease_calls: lease_calls.0.clone(),
         });
         let Identity { cluster_id, member_id } = self.identity;
@@ -181,6 +185,13 @@ impl Member {
         let told = (snapshot_sender, purge_sender, compacted_sender);
         let keeper = self.housekeeper(config, shared.clone(), told).spawn(errands)?;
         Ok(Parts { shared, inboxes, compacted, raft, keeper })
+    }
+
+    fn gate(&self, config: &Config) -> anyhow::Result<Gate> {
+        let restarted_at = self.wal.last().map_or(0, |id| id.index);
+        let tokens = Tokens::new(&config.auth_token, config.auth_token_ttl, restarted_at)
+            .context("--auth-token")?;
+        Ok(Gate::new(self.current.clone(), tokens, Passwords::new(config.bcrypt_cost)))
     }
 
     fn housekeeper(

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::Incoming;
+use proto::etcdserverpb::auth_server::AuthServer;
 use proto::etcdserverpb::cluster_server::ClusterServer;
 use proto::etcdserverpb::kv_server::KvServer;
 use proto::etcdserverpb::lease_server::LeaseServer;
@@ -17,7 +18,8 @@ use tonic::codegen::Service;
 use tonic::{Code, Status};
 
 use crate::api::watch::WatchService;
-use crate::api::{Cluster, Kv, Lease, Maintenance, metadata, status};
+use crate::api::{Auth, Cluster, Kv, Lease, Maintenance, metadata, status};
+use crate::auth::Client;
 use crate::http_pages::{Answer, Pages};
 use crate::replica::{Replica, Unavailable};
 
@@ -29,6 +31,7 @@ pub struct Services {
     pub lease: LeaseServer<Lease>,
     pub cluster: ClusterServer<Cluster>,
     pub maintenance: MaintenanceServer<Maintenance>,
+    pub auth: AuthServer<Auth>,
     pub replica: Replica,
     pub pages: Arc<Pages>,
 }
@@ -46,6 +49,22 @@ impl hyper::service::Service<Request<Incoming>> for Services {
         if let Err(status) = self.check(request.headers(), request.uri().path()) {
             return answer(status);
         }
+        if !self.replica.gate().is_on() {
+            return self.call_service(request);
+        }
+        let client = Client::new(request.headers(), request.extensions());
+        let this = self.clone();
+        Box::pin(async move {
+            match this.replica.gate().enter(request.uri().path(), &client).await {
+                Ok(()) => this.call_service(request).await,
+                Err(refusal) => Ok(status::refused(refusal).into_http()),
+            }
+        })
+    }
+}
+
+impl Services {
+    fn call_service(&self, request: Request<Incoming>) -> Answer {
         let Some(service) = request.uri().path().split('/').nth(1) else {
             return answer(status::unimplemented(request.uri().path()));
         };
@@ -55,6 +74,7 @@ impl hyper::service::Service<Request<Incoming>> for Services {
             "etcdserverpb.Lease" => self.lease.clone().call(request),
             "etcdserverpb.Maintenance" => self.maintenance.clone().call(request),
             "etcdserverpb.Cluster" => self.cluster.clone().call(request),
+            "etcdserverpb.Auth" => self.auth.clone().call(request),
             _ => return answer(status::unimplemented(request.uri().path())),
         };
         Box::pin(async {
@@ -63,9 +83,7 @@ impl hyper::service::Service<Request<Incoming>> for Services {
             Ok(response)
         })
     }
-}
 
-impl Services {
     /// Whether this member may answer such a call at all.
     fn check(&self, headers: &HeaderMap, path: &str) -> Result<(), Status> {
         metadata::check_version(headers)?;

@@ -36,6 +36,40 @@ pub enum Refusal {
     MemberNotFound,
     #[error("Peer URLs already exists")]
     PeerUrlExists,
+    #[error("root user does not exist")]
+    RootUserMissing,
+    #[error("root user does not have root role")]
+    RootRoleMissing,
+    #[error("user name is empty")]
+    UserEmpty,
+    #[error("user name already exists")]
+    UserExists,
+    #[error("user name not found")]
+    UserNotFound,
+    #[error("role name is empty")]
+    RoleEmpty,
+    #[error("role name already exists")]
+    RoleExists,
+    #[error("role name not found")]
+    RoleNotFound,
+    #[error("role is not granted to the user")]
+    RoleNotGranted,
+    #[error("permission not given")]
+    PermissionNotGiven,
+    #[error("permission is not granted to the role")]
+    PermissionNotGranted,
+    #[error("permission denied")]
+    PermissionDenied,
+    #[error("authentication is not enabled")]
+    AuthNotEnabled,
+    #[error("authentication failed, invalid user ID or password")]
+    AuthFailed,
+    #[error("invalid auth management")]
+    InvalidAuthManagement,
+    #[error("invalid auth token")]
+    InvalidAuthToken,
+    #[error("revision of auth store is old")]
+    OldAuthRevision,
 }
 
 /// Why this member has to stop. The log says it, the process exits, the supervisor restarts it.

@@ -336,7 +336,7 @@ fn we_read_what_etcd_saved_and_give_it_back() {
         assert_eq!(state.tables["members"].len(), 1);
         assert_eq!(state.tables["authUsers"].len(), 2);
         assert!(state.tables["authRoles"].contains_key(&b"reader"[..]));
-        assert_eq!(state.tables["lease"].len(), 1);
+        assert_eq!(state.leases.len(), 1);
         assert_eq!(state.tables["auth"][&b"authEnabled"[..]], &[1][..]);
         assert_eq!(state.membership, None);
 

@@ -9,10 +9,11 @@ use proto::etcdserverpb::{
 };
 use proto::internal::command::Op;
 use store::ReadError;
-use store::mvcc::{Response as Answer, Step, check};
+use store::mvcc::{Need, Response as Answer, Step, check};
 use tonic::{Request, Response, Status};
 
 use super::{Identity, mismatch, status};
+use crate::auth::{Client, Pass};
 use crate::replica::Replica;
 
 pub struct Kv {
@@ -33,9 +34,19 @@ impl Kv {
         Self { replica, identity, max_txn_ops, request_bytes_max }
     }
 
-    async fn propose(&self, op: Op) -> Result<Answer, Status> {
-        let outcome = self.replica.propose(op).await.map_err(status::unavailable)?;
+    async fn propose(&self, client: &Client, op: Op) -> Result<Answer, Status> {
+        let caller = self.replica.gate().caller(client).await.map_err(status::refused)?;
+        let outcome = self.replica.propose_as(caller, op).await.map_err(status::unavailable)?;
         outcome.map_err(status::refused)
+    }
+
+    /// Once users and roles allow what is to be read. After that the pass is to be checked again.
+    async fn admit(&self, client: &Client, needs: &[Need<'_>]) -> Result<Pass, Status> {
+        self.replica.gate().admit(client, needs).await.map_err(status::refused)
+    }
+
+    fn recheck(&self, pass: Pass) -> Result<(), Status> {
+        self.replica.gate().recheck(pass).map_err(status::refused)
     }
 
     async fn barrier(&self, serializable: bool) -> Result<(), Status> {
@@ -45,10 +56,13 @@ impl Kv {
         }
     }
 
-    async fn read_txn(&self, txn: &TxnRequest) -> Result<TxnResponse, Status> {
+    async fn read_txn(&self, client: &Client, txn: &TxnRequest) -> Result<TxnResponse, Status> {
         self.barrier(check::is_serializable(txn)).await?;
+        let pass = self.admit(client, &Need::of_txn(txn)).await?;
         let mut read = self.replica.store().read_txn(txn).map_err(status::refused)?;
-        run(|| read.step()).await
+        let response = run(|| read.step()).await?;
+        self.recheck(pass)?;
+        Ok(response)
     }
 }
 
@@ -73,14 +87,17 @@ impl kv_server::Kv for Kv {
         &self,
         request: Request<RangeRequest>,
     ) -> Result<Response<RangeResponse>, Status> {
+        let client = self.replica.gate().client(&request);
         let range = request.into_inner();
         if !range.serializable && self.replica.standing().is_learner {
             return Err(status::not_for_learner());
         }
         check::range(&range).map_err(status::refused)?;
         self.barrier(range.serializable).await?;
+        let pass = self.admit(&client, &[Need::of_range(&range)]).await?;
         let mut read = self.replica.store().range(&range).map_err(status::refused)?;
         let mut response: RangeResponse = run(|| read.step()).await?;
+        self.recheck(pass)?;
         self.identity.complete(&self.replica, &mut response.header);
         Ok(Response::new(response))
     }
@@ -91,15 +108,20 @@ impl kv_server::Kv for Kv {
         &self,
         request: Request<RangeRequest>,
     ) -> Result<Response<RangeStream>, Status> {
+        let client = self.replica.gate().client(&request);
         let range = request.into_inner();
         check::range(&range).map_err(status::refused)?;
         check::range_stream(&range).map_err(Status::unimplemented)?;
         self.barrier(range.serializable).await?;
+        let pass = self.admit(&client, &[Need::of_range(&range)]).await?;
         let mut read = self.replica.store().range_stream(&range).map_err(status::refused)?;
         let (replica, identity) = (self.replica.clone(), self.identity);
         let chunk_bytes = self.request_bytes_max;
         let chunks = std::iter::from_fn(move || {
             let chunk = read.next_chunk(chunk_bytes).map_err(status::read_failed).transpose()?;
+            let chunk = chunk.and_then(|chunk| {
+                replica.gate().recheck(pass).map(|()| chunk).map_err(status::refused)
+            });
             Some(chunk.map(|mut response| {
                 if response.header.is_some() {
                     identity.complete(&replica, &mut response.header);
@@ -111,9 +133,11 @@ impl kv_server::Kv for Kv {
     }
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
+        let client = self.replica.gate().client(&request);
         let put = request.into_inner();
         check::put(&put).map_err(status::refused)?;
-        let Answer::Put(mut response) = self.propose(Op::Put(put)).await? else { mismatch() };
+        let answer = self.propose(&client, Op::Put(put)).await?;
+        let Answer::Put(mut response) = answer else { mismatch() };
         self.identity.complete(&self.replica, &mut response.header);
         Ok(Response::new(response))
     }
@@ -122,20 +146,22 @@ impl kv_server::Kv for Kv {
         &self,
         request: Request<DeleteRangeRequest>,
     ) -> Result<Response<DeleteRangeResponse>, Status> {
+        let client = self.replica.gate().client(&request);
         let delete = request.into_inner();
         check::delete_range(&delete).map_err(status::refused)?;
-        let answer = self.propose(Op::DeleteRange(delete)).await?;
+        let answer = self.propose(&client, Op::DeleteRange(delete)).await?;
         let Answer::DeleteRange(mut response) = answer else { mismatch() };
         self.identity.complete(&self.replica, &mut response.header);
         Ok(Response::new(response))
     }
 
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
+        let client = self.replica.gate().client(&request);
         let txn = request.into_inner();
         check::txn(&txn, self.max_txn_ops).map_err(status::refused)?;
         let mut response = match check::is_read_only(&txn) {
-            true => self.read_txn(&txn).await?,
-            false => match self.propose(Op::Txn(txn)).await? {
+            true => self.read_txn(&client, &txn).await?,
+            false => match self.propose(&client, Op::Txn(txn)).await? {
                 Answer::Txn(response) => response,
                 _ => mismatch(),
             },
@@ -148,8 +174,9 @@ impl kv_server::Kv for Kv {
         &self,
         request: Request<CompactionRequest>,
     ) -> Result<Response<CompactionResponse>, Status> {
+        let client = self.replica.gate().client(&request);
         let compaction = request.into_inner();
-        let answer = self.propose(Op::Compaction(compaction)).await;
+        let answer = self.propose(&client, Op::Compaction(compaction)).await;
         // Also when it was refused because another one came first, as in etcd.
         if compaction.physical && compaction.revision <= self.replica.store().compacted() {
             self.replica.wait_compacted(compaction.revision).await.map_err(status::unavailable)?;

@@ -12,13 +12,14 @@ use proto::etcdserverpb::{
 };
 use proto::internal::command::Op;
 use store::Refusal;
-use store::mvcc::{Response as Answer, check};
+use store::mvcc::{Need, Response as Answer, check};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Identity, metadata, mismatch, status};
+use crate::auth::{Client, Pass};
 use crate::lease::{Ask, Told};
 use crate::limits;
 use crate::replica::{AskedLease, Replica, Unavailable};
@@ -44,6 +45,19 @@ impl Lease {
 
     async fn propose(&self, op: Op) -> Result<Result<Answer, Refusal>, Status> {
         self.replica.propose(op).await.map_err(status::unavailable)
+    }
+
+    async fn check_user(&self, client: &Client) -> Result<(), Status> {
+        self.replica.gate().check_user(client).await.map_err(status::refused)
+    }
+
+    /// Whether a client may see to all keys of a lease, or of several.
+    async fn admit(&self, client: &Client, needs: &[Need<'_>]) -> Result<Pass, Status> {
+        self.replica.gate().admit(client, needs).await.map_err(status::refused)
+    }
+
+    fn recheck(&self, pass: Pass) -> Result<(), Status> {
+        self.replica.gate().recheck(pass).map_err(status::refused)
     }
 
     async fn grant(&self, request: LeaseGrantRequest) -> Result<Answer, Status> {
@@ -86,7 +100,12 @@ impl lease_server::Lease for Lease {
         &self,
         request: Request<LeaseRevokeRequest>,
     ) -> Result<Response<LeaseRevokeResponse>, Status> {
-        let revoked = self.propose(Op::LeaseRevoke(request.into_inner())).await?;
+        let gate = self.replica.gate();
+        let client = gate.client(&request);
+        self.check_user(&client).await?;
+        let caller = gate.caller(&client).await.map_err(status::refused)?;
+        let op = Op::LeaseRevoke(request.into_inner());
+        let revoked = self.replica.propose_as(caller, op).await.map_err(status::unavailable)?;
         let Answer::LeaseRevoke(mut response) = revoked.map_err(status::refused)? else {
             mismatch()
         };
@@ -102,11 +121,13 @@ impl lease_server::Lease for Lease {
         request: Request<Streaming<LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
         let needs_leader = metadata::needs_leader(request.metadata().as_ref());
+        // Auth may be switched on while the stream goes on.
+        let client = Client::of(&request);
         let (answers, to_client) = mpsc::channel(1);
         let this = self.clone();
         tokio::spawn(async move {
             let ended = tokio::select! {
-                ended = this.keep_alive(request.into_inner(), &answers) => ended,
+                ended = this.keep_alive(&client, request.into_inner(), &answers) => ended,
                 why = this.turned_away(needs_leader) => Err(status::unavailable(why)),
                 () = answers.closed() => return,
             };
@@ -122,9 +143,16 @@ impl lease_server::Lease for Lease {
         &self,
         request: Request<LeaseTimeToLiveRequest>,
     ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
-        let LeaseTimeToLiveRequest { id, keys } = request.into_inner();
+        let client = self.replica.gate().client(&request);
+        let request = request.into_inner();
+        self.check_user(&client).await?;
+        let pass = self.admit(&client, &Need::of_time_to_live(&request)).await?;
+        let LeaseTimeToLiveRequest { id, keys } = request;
         let mut asked = self.replica.ask_lease(Ask::TimeToLive { id, keys });
         let told = self.replica.told(&mut asked).await.map_err(status::unavailable)?;
+        if keys {
+            self.recheck(pass)?;
+        }
         let header = Some(self.identity.header(&self.replica, self.replica.store().revision()));
         let Told { ttl, granted, keys } = told;
         let ttl = ttl.unwrap_or(-1);
@@ -134,9 +162,15 @@ impl lease_server::Lease for Lease {
 
     async fn lease_leases(
         &self,
-        _: Request<LeaseLeasesRequest>,
+        request: Request<LeaseLeasesRequest>,
     ) -> Result<Response<LeaseLeasesResponse>, Status> {
-        let leases = self.replica.leases().into_iter().map(|id| LeaseStatus { id }).collect();
+        let client = self.replica.gate().client(&request);
+        self.check_user(&client).await?;
+        let leases = self.replica.leases();
+        let needs: Vec<Need<'_>> = leases.iter().map(|id| Need::ReadKeysOf(*id)).collect();
+        let pass = self.admit(&client, &needs).await?;
+        self.recheck(pass)?;
+        let leases = leases.into_iter().map(|id| LeaseStatus { id }).collect();
         let header = Some(self.identity.header(&self.replica, self.replica.store().revision()));
         Ok(Response::new(LeaseLeasesResponse { header, leases }))
     }
@@ -145,13 +179,15 @@ impl lease_server::Lease for Lease {
 /// A keepalive that the leader was asked for, and the answer but for the time to live.
 struct Asked {
     response: LeaseKeepAliveResponse,
-    told: AskedLease,
+    /// Or why the client may not keep it, which ends the stream.
+    told: Result<AskedLease, Status>,
 }
 
 impl Lease {
     /// Answers the keepalives of a stream in their order.
     async fn keep_alive(
         &self,
+        client: &Client,
         mut requests: Streaming<LeaseKeepAliveRequest>,
         answers: &mpsc::Sender<Result<LeaseKeepAliveResponse, Status>>,
     ) -> Result<(), Status> {
@@ -160,7 +196,7 @@ impl Lease {
         while open || !asked.is_empty() {
             tokio::select! {
                 told = self.first_told(&mut asked), if !asked.is_empty() => {
-                    let told = told.map_err(status::unavailable)?;
+                    let told = told?;
                     if let Some(Asked { mut response, .. }) = asked.pop_front() {
                         response.ttl = told.ttl.unwrap_or(0);
                         // A client that is gone is noticed by whoever runs this.
@@ -170,7 +206,11 @@ impl Lease {
                 request = requests.message(),
                     if open && asked.len() < limits::LEASE_KEEPALIVES_AHEAD => {
                     match request? {
-                        Some(LeaseKeepAliveRequest { id }) => asked.push_back(self.ask(id)),
+                        Some(LeaseKeepAliveRequest { id }) => {
+                            let asking = self.ask(client, id).await;
+                            open = asking.told.is_ok();
+                            asked.push_back(asking);
+                        }
                         None => open = false,
                     }
                 }
@@ -179,15 +219,29 @@ impl Lease {
         Ok(())
     }
 
-    fn ask(&self, id: i64) -> Asked {
+    async fn ask(&self, client: &Client, id: i64) -> Asked {
         let header = self.identity.header(&self.replica, self.replica.store().revision());
         let response = LeaseKeepAliveResponse { header: Some(header), id, ttl: 0 };
-        Asked { response, told: self.replica.ask_lease(Ask::Renew(id)) }
+        let told = self.may_keep(client, id).await.map(|()| self.replica.ask_lease(Ask::Renew(id)));
+        Asked { response, told }
     }
 
-    async fn first_told(&self, asked: &mut VecDeque<Asked>) -> Result<Told, Unavailable> {
+    /// Whoever may not delete the keys of a lease may not keep them either.
+    async fn may_keep(&self, client: &Client, id: i64) -> Result<(), Status> {
+        if !self.replica.gate().is_on() {
+            return Ok(());
+        }
+        self.check_user(client).await?;
+        let pass = self.admit(client, &[Need::WriteKeysOf(id)]).await?;
+        self.recheck(pass)
+    }
+
+    async fn first_told(&self, asked: &mut VecDeque<Asked>) -> Result<Told, Status> {
         match asked.front_mut() {
-            Some(first) => self.replica.told(&mut first.told).await,
+            Some(Asked { told: Ok(told), .. }) => {
+                self.replica.told(told).await.map_err(status::unavailable)
+            }
+            Some(Asked { told: Err(status), .. }) => Err(status.clone()),
             None => std::future::pending().await,
         }
     }

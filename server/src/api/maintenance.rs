@@ -151,8 +151,16 @@ impl maintenance_server::Maintenance for Maintenance {
         &self,
         request: Request<AlarmRequest>,
     ) -> Result<Response<AlarmResponse>, Status> {
+        let gate = self.replica.gate();
+        let client = gate.client(&request);
+        let is_question = request.get_ref().action() == AlarmAction::Get;
+        let allowed = match is_question {
+            true => gate.check_user(&client).await,
+            false => gate.check_root(&client).await,
+        };
+        allowed.map_err(status::refused)?;
         // No alarm can be raised yet, so the list that health checks ask for is empty.
-        if request.into_inner().action() != AlarmAction::Get {
+        if !is_question {
             return Err(status::unimplemented("raising and disarming alarms"));
         }
         let revision = self.replica.store().revision();

@@ -2,6 +2,7 @@
 //!
 //! What is refused becomes etcd's code and text in [`status`] and nowhere else.
 
+mod auth;
 mod cluster;
 mod kv;
 mod lease;
@@ -10,6 +11,7 @@ pub mod metadata;
 pub mod status;
 pub mod watch;
 
+pub use auth::Auth;
 pub use cluster::Cluster;
 pub use kv::Kv;
 pub use lease::Lease;

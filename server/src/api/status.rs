@@ -3,6 +3,7 @@
 use store::{ReadError, Refusal};
 use tonic::{Code, Status};
 
+use crate::auth::PasswordError;
 use crate::raft::ChangeError;
 use crate::replica::{AdminError, Unavailable};
 
@@ -19,13 +20,31 @@ pub fn refused(refusal: Refusal) -> Status {
         | Refusal::LeaseProvided
         | Refusal::TooManyOps
         | Refusal::DuplicateKey
-        | Refusal::InvalidSortOption => Code::InvalidArgument,
+        | Refusal::InvalidSortOption
+        | Refusal::UserEmpty
+        | Refusal::RoleEmpty
+        | Refusal::PermissionNotGiven
+        | Refusal::AuthFailed
+        | Refusal::InvalidAuthManagement
+        | Refusal::OldAuthRevision => Code::InvalidArgument,
         Refusal::Compacted | Refusal::FutureRevision | Refusal::LeaseTtlTooLarge => {
             Code::OutOfRange
         }
         Refusal::NoSpace => Code::ResourceExhausted,
         Refusal::LeaseNotFound | Refusal::MemberNotFound => Code::NotFound,
-        Refusal::PeerUrlExists | Refusal::LeaseExists => Code::FailedPrecondition,
+        Refusal::PeerUrlExists
+        | Refusal::LeaseExists
+        | Refusal::RootUserMissing
+        | Refusal::RootRoleMissing
+        | Refusal::UserExists
+        | Refusal::UserNotFound
+        | Refusal::RoleExists
+        | Refusal::RoleNotFound
+        | Refusal::RoleNotGranted
+        | Refusal::PermissionNotGranted
+        | Refusal::AuthNotEnabled => Code::FailedPrecondition,
+        Refusal::PermissionDenied => Code::PermissionDenied,
+        Refusal::InvalidAuthToken => Code::Unauthenticated,
     };
     etcd(code, refusal)
 }
@@ -43,6 +62,33 @@ pub fn unavailable(why: Unavailable) -> Status {
         Unavailable::LeaderFailed => {
             etcd(Code::Unavailable, "request timed out, possibly due to previous leader failure")
         }
+    }
+}
+
+/// Why there is no watcher, as etcd writes it into the answer.
+pub fn watch_refused(refusal: Refusal) -> String {
+    let told = match refusal {
+        Refusal::InvalidAuthToken | Refusal::OldAuthRevision | Refusal::UserEmpty => refusal,
+        _ => Refusal::PermissionDenied,
+    };
+    let status = refused(told);
+    format!("rpc error: code = {:?} desc = {}", status.code(), status.message())
+}
+
+/// etcd's server sends these without a code of their own, in Go's words.
+pub fn no_password_user() -> Status {
+    let text = "auth: authentication failed, password was given for no password user";
+    Status::unknown(text)
+}
+
+pub fn verify_only() -> Status {
+    Status::unknown("auth: token signing attempted with verify-only key")
+}
+
+pub fn password(error: PasswordError) -> Status {
+    match error {
+        PasswordError::TooLong => Status::unknown("bcrypt: password length exceeds 72 bytes"),
+        PasswordError::Busy => unavailable(Unavailable::TooManyRequests),
     }
 }
 

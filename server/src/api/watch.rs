@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use prost::Message;
+use proto::etcdserverpb::watch_request::RequestUnion;
 use proto::etcdserverpb::watch_server::Watch;
-use proto::etcdserverpb::{ResponseHeader, WatchRequest, WatchResponse};
+use proto::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchRequest, WatchResponse};
+use store::Refusal;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -15,6 +17,7 @@ use tonic::{Request, Response, Status, Streaming};
 mod tests;
 
 use super::{metadata, status};
+use crate::auth::Client;
 use crate::limits::REQUEST_OVERHEAD_BYTES;
 use crate::replica::Unavailable;
 use crate::watch::{Hub, Lane, Outgoing, Subscription};
@@ -25,6 +28,11 @@ pub type Headers = Arc<dyn Fn(i64) -> ResponseHeader + Send + Sync>;
 /// A future that ends when this member is without a leader for too long.
 pub type Abandoned = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
+/// Whether a client may have a watcher. `None`: it may, nobody has to be asked.
+pub type Guard = Arc<dyn Fn(&Client, &WatchCreateRequest) -> Option<Verdict> + Send + Sync>;
+
+type Verdict = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;
+
 /// Requests of one stream handled before other tasks of the runtime get their turn.
 const REQUESTS_MAX: usize = 64;
 
@@ -34,6 +42,7 @@ pub struct WatchService {
     lane: Arc<Lane>,
     headers: Headers,
     abandoned: Abandoned,
+    guard: Guard,
     /// What a response to a watcher that accepts fragments should not exceed, as in etcd.
     fragment_bytes: usize,
 }
@@ -45,12 +54,13 @@ impl WatchService {
         hub: &Arc<Hub>,
         headers: Headers,
         abandoned: Abandoned,
+        guard: Guard,
         request_bytes_max: usize,
     ) -> Self {
         let lane = hub.lane();
         tokio::spawn(lane.clone().run());
         let fragment_bytes = request_bytes_max + REQUEST_OVERHEAD_BYTES;
-        Self { lane, headers, abandoned, fragment_bytes }
+        Self { lane, headers, abandoned, guard, fragment_bytes }
     }
 }
 
@@ -64,6 +74,9 @@ impl Watch for WatchService {
     ) -> Result<Response<WatchStream>, Status> {
         let needs_leader = metadata::needs_leader(request.metadata().as_ref());
         Ok(Response::new(WatchStream {
+            client: Client::of(&request),
+            guard: self.guard.clone(),
+            asked: None,
             requests: Some(request.into_inner()),
             abandoned: needs_leader.then(|| (self.abandoned)()),
             subscription: self.lane.subscribe(),
@@ -80,6 +93,12 @@ pub struct WatchStream {
     requests: Option<Streaming<WatchRequest>>,
     /// For a client that wants to be told when there is no leader.
     abandoned: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// As it came with the call: its watchers go on when permissions change, and new ones are asked
+    /// for by the same name.
+    client: Client,
+    guard: Guard,
+    /// A watcher that waits for its verdict, and the requests behind it with it.
+    asked: Option<(WatchRequest, Verdict)>,
     subscription: Subscription,
     headers: Headers,
     fragment_bytes: usize,
@@ -115,21 +134,49 @@ impl WatchStream {
     /// Handles the requests that have arrived.
     fn poll_requests(&mut self, context: &mut Context<'_>) -> Result<(), Status> {
         let mut handled = 0;
-        while let Some(requests) = &mut self.requests
-            && self.subscription.has_room()
-        {
+        while self.subscription.has_room() {
+            if self.poll_asked(context).is_pending() {
+                break;
+            }
+            let Some(requests) = &mut self.requests else { break };
             if handled == REQUESTS_MAX {
                 context.waker().wake_by_ref();
                 break;
             }
             match Pin::new(requests).poll_next(context) {
-                Poll::Ready(Some(request)) => self.subscription.handle(request?),
+                Poll::Ready(Some(request)) => self.take(request?),
                 Poll::Ready(None) => self.requests = None,
                 Poll::Pending => break,
             }
             handled += 1;
         }
         Ok(())
+    }
+
+    fn take(&mut self, request: WatchRequest) {
+        let verdict = match &request.request_union {
+            // One that begins before all revisions is refused whoever asks.
+            Some(RequestUnion::CreateRequest(create)) if create.start_revision >= 0 => {
+                (self.guard)(&self.client, create)
+            }
+            _ => None,
+        };
+        match verdict {
+            Some(verdict) => self.asked = Some((request, verdict)),
+            None => self.subscription.handle(request),
+        }
+    }
+
+    /// Ready when no watcher waits for its verdict.
+    fn poll_asked(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some((_, verdict)) = &mut self.asked else { return Poll::Ready(()) };
+        let allowed = ready!(verdict.as_mut().poll(context));
+        let (request, _) = self.asked.take().expect("it was there a moment ago");
+        match allowed {
+            Ok(()) => self.subscription.handle(request),
+            Err(refusal) => self.subscription.refuse(&status::watch_refused(refusal)),
+        }
+        Poll::Ready(())
     }
 
     /// Fills in the header, and keeps back what should follow in further fragments.

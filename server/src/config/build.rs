@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::settings::Settings;
 use super::{
     ClusterState, Config, Error, InitialMember, LogConfig, LogFormat, LogLevel, LogOutput, Url,
-    value,
+    auth_token, value,
 };
 use crate::limits;
 
@@ -67,6 +67,9 @@ pub(super) fn build(mut settings: Settings) -> Result<Config, Error> {
         grpc_keepalive_timeout: positive(duration("grpc-keepalive-timeout")?),
         watch_progress_notify_interval: s
             .parse("watch-progress-notify-interval", progress_notify)?,
+        auth_token: s.parse("auth-token", auth_token::parse)?,
+        auth_token_ttl: auth_token::ttl(integer(s, "auth-token-ttl")?),
+        bcrypt_cost: integer(s, "bcrypt-cost")? as u32,
         warning_apply_duration: duration("warning-apply-duration")?,
         warning_unary_request_duration: duration("warning-unary-request-duration")?,
         fsync: !flag("unsafe-no-fsync")?,

@@ -19,6 +19,7 @@
 //! durations in a file may be written as `5s`; an option that kvd does not implement is an error
 //! when ignoring it would change security or durability.
 
+mod auth_token;
 mod build;
 mod environment;
 mod error;
@@ -38,6 +39,7 @@ mod value;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::auth::TokenKind;
 pub use error::Error;
 use flags::CommandLine;
 use settings::{Origin, Settings};
@@ -83,6 +85,11 @@ pub struct Config {
     /// Time a client has to answer a ping; None: it may take forever.
     pub grpc_keepalive_timeout: Option<Duration>,
     pub watch_progress_notify_interval: Duration,
+
+    pub auth_token: TokenKind,
+    /// How long a simple token is remembered that nobody shows.
+    pub auth_token_ttl: Duration,
+    pub bcrypt_cost: u32,
     pub warning_apply_duration: Duration,
     pub warning_unary_request_duration: Duration,
 

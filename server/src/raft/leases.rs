@@ -198,7 +198,7 @@ fn unanswered(calls: Vec<Call>) -> Vec<Call> {
 impl Office {
     /// Puts a command into the log that counts in this term only. Whether it was applied.
     async fn propose(&self, op: Op, term: u64) -> bool {
-        let proposal = Proposal::new(&Command { op: Some(op), only_in_term: term });
+        let proposal = Proposal::new(&Command { only_in_term: term, ..Command::from(op) });
         let (done, applied) = oneshot::channel();
         let reply = Some(Reply::new(To::Lessor(done)));
         self.raft.client_write_ff(proposal, reply).await.is_ok() && applied.await.unwrap_or(false)

@@ -14,6 +14,7 @@ use tokio_stream::StreamExt;
 
 use super::forward::Forwarded;
 use super::types::{self, Entry, Outcome, Types};
+use crate::auth::Gate;
 use crate::lease::Lessor;
 use crate::limits;
 use crate::poke::Poke;
@@ -49,6 +50,7 @@ pub struct Machine {
     pub current: Arc<Current>,
     pub publish: Arc<dyn Publish>,
     pub lessor: Arc<Lessor>,
+    pub gate: Arc<Gate>,
     pub outboxes: Arc<Outboxes>,
     pub forwarded: Arc<Forwarded>,
     pub snapshots: Arc<Snapshots>,
@@ -82,6 +84,7 @@ impl Machine {
                 let applied = store.apply(id, Input::Command(&command));
                 if let Ok(applied) = &applied {
                     self.lessor.applied(&command, &applied.outcome);
+                    self.gate.applied(id, &command, &applied.outcome);
                 }
                 applied
             }
@@ -179,6 +182,7 @@ impl RaftStateMachine<Types> for Machine {
         let store = installed.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
         let revision = store.revision();
         self.current.replace(store);
+        self.gate.look();
         self.publish.jump(revision);
         self.current.notify_applied();
         Ok(())

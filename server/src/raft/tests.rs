@@ -21,6 +21,7 @@ use tempfile::TempDir;
 use super::machine::Publish;
 use super::types::{self, Entry, Proposal, Types};
 use super::{Forwarded, Log, Machine, Room};
+use crate::auth::{Gate, Passwords, Tokens};
 use crate::lease::Lessor;
 use crate::limits;
 use crate::poke::Poke;
@@ -143,6 +144,7 @@ fn open(room: Room) -> Result<(Guard, AnyStart, Machine), io::Error> {
     let (poke, _) = Poke::new();
     let forwarded = Arc::new(Forwarded::new(1));
     let machine = Machine {
+        gate: Arc::new(Gate::new(current.clone(), Tokens::None, Passwords::new(4))),
         lessor: Arc::new(Lessor::new(current.clone())),
         current,
         publish: Arc::new(Nobody),

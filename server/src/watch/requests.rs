@@ -47,14 +47,7 @@ impl State {
             Ok((id, _)) => (*id, ""),
             Err(reason) => (NO_WATCHER, *reason),
         };
-        let response = WatchResponse {
-            watch_id,
-            created: true,
-            canceled: created.is_err(),
-            cancel_reason: cancel_reason.into(),
-            ..Default::default()
-        };
-        self.push(stream, Outgoing::control(current, response));
+        self.answer_create(stream, current, (watch_id, cancel_reason));
 
         let Ok((id, spec)) = created else { return };
         let key = self.watchers.insert(Watcher {
@@ -68,6 +61,23 @@ impl State {
         self.streams[stream].watchers.insert(id, key);
         self.signal.watchers.fetch_add(1, Ordering::Relaxed);
         self.place(key, if start == 0 { current + 1 } else { start });
+    }
+
+    pub(super) fn refuse(&mut self, stream: usize, reason: &str) {
+        self.drain();
+        let current = self.hub.source.revision();
+        self.answer_create(stream, current, (NO_WATCHER, reason));
+    }
+
+    fn answer_create(&mut self, stream: usize, revision: i64, (watch_id, reason): (i64, &str)) {
+        let response = WatchResponse {
+            watch_id,
+            created: true,
+            canceled: !reason.is_empty(),
+            cancel_reason: reason.into(),
+            ..Default::default()
+        };
+        self.push(stream, Outgoing::control(revision, response));
     }
 
     /// The id for a new watcher: the wanted one unless it is taken, the next free one for 0.

@@ -52,6 +52,11 @@ impl Subscription {
         self.lane.state().handle(self.stream, request);
     }
 
+    /// Answers a request for a watcher that there shall not be.
+    pub fn refuse(&mut self, reason: &str) {
+        self.lane.state().refuse(self.stream, reason);
+    }
+
     /// The next response; `None` when the hub has closed.
     pub fn poll_response(&mut self, context: &mut Context<'_>) -> Poll<Option<Outgoing>> {
         self.lane.state().sent(self.stream);

@@ -4,11 +4,13 @@
 use std::sync::Arc;
 
 use proto::etcdserverpb::{
-    CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, LeaseGrantRequest,
-    LeaseGrantResponse, LeaseRevokeResponse, PutRequest, PutResponse, TxnResponse,
+    AuthenticateResponse, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse,
+    LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeResponse, PutRequest, PutResponse,
+    ResponseHeader, TxnResponse,
 };
 use proto::internal::{self, command::Op};
 
+use super::auth::Need;
 use super::leases::Lease;
 use super::members;
 use super::recent::RevisionEvents;
@@ -43,6 +45,9 @@ pub enum Response {
     Compaction(CompactionResponse),
     LeaseGrant(LeaseGrantResponse),
     LeaseRevoke(LeaseRevokeResponse),
+    /// Of a command about users or roles: they all answer a header alone.
+    Auth(ResponseHeader),
+    Token(AuthenticateResponse),
 }
 
 /// How far the apply thread is.
@@ -71,7 +76,10 @@ impl Store {
             Input::Command(command) if ![0, id.term].contains(&command.only_in_term) => {
                 Ok(Response::None)
             }
-            Input::Command(command) => run(&mut write, command)?,
+            Input::Command(command) => match permitted(&mut write, command) {
+                Ok(()) => run(&mut write, id, command)?,
+                Err(refusal) => Err(refusal),
+            },
         };
         let events = write.finish(id);
         cursor.applied = id;
@@ -82,7 +90,20 @@ impl Store {
 
 type Outcome = Result<Response, Refusal>;
 
-fn run(write: &mut Write<'_>, command: &internal::Command) -> Result<Outcome, Fatal> {
+/// Whether the caller may do that, by the users and roles of this moment.
+fn permitted(write: &mut Write<'_>, command: &internal::Command) -> Result<(), Refusal> {
+    let store = write.store;
+    // What a leader decided by itself is nobody's command.
+    let (Some(op), true, 0) = (&command.op, store.auth_enabled(), command.only_in_term) else {
+        return Ok(());
+    };
+    write.release();
+    let nobody = internal::Caller::default();
+    let caller = command.caller.as_ref().unwrap_or(&nobody);
+    store.check_needs(&store.auth(), caller, &Need::of_command(op))
+}
+
+fn run(write: &mut Write<'_>, id: LogId, command: &internal::Command) -> Result<Outcome, Fatal> {
     Ok(match &command.op {
         Some(Op::Put(request)) => put(write, request)?,
         Some(Op::DeleteRange(request)) => delete_range(write, request)?,
@@ -103,7 +124,20 @@ fn run(write: &mut Write<'_>, command: &internal::Command) -> Result<Outcome, Fa
         Some(Op::MemberUpdate(update)) => {
             members::update(write.state(), update).map(|()| Response::None)
         }
+        Some(op) => change_auth(write, id, op),
         None => Ok(Response::None),
+    })
+}
+
+fn change_auth(write: &mut Write<'_>, id: LogId, op: &Op) -> Outcome {
+    let header = header(write.revision());
+    let done = write.store.auth.apply(op).expect("all other commands were told apart");
+    done.map(|()| match op {
+        Op::IssueToken(request) => {
+            let token = format!("{}.{}", request.letters, id.index);
+            Response::Token(AuthenticateResponse { header: Some(header), token })
+        }
+        _ => Response::Auth(header),
     })
 }
 

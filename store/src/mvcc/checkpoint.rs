@@ -1,8 +1,8 @@
 //! Checkpoints: what happened since the last one moves from RAM into the engine.
 //!
 //! 1. Freeze: the newest rows and the meta row of this moment are set aside; new rows collect anew.
-//! 2. Rows that no compaction has dropped are written, then the meta row together with the leases
-//!    that changed, then all is flushed.
+//! 2. Rows that no compaction has dropped are written, then the meta row together with the leases,
+//!    users and roles that changed, then all is flushed.
 //! 3. The frozen rows are let go.
 //! 4. Rows that compactions dropped before the freeze are removed: only now, because until the
 //!    meta row was durable a restart would have begun from an older state that needs them. This
@@ -16,10 +16,12 @@
 //! Commands are applied meanwhile and never wait; removals of a compaction do, because which rows
 //! are written must agree with the meta row.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::auth::{self, Auth};
 use super::backlog::Backlog;
 use super::chunks::Chunks;
 use super::generations::Record;
@@ -50,6 +52,7 @@ pub(super) struct Frozen {
     pub(super) above: i64,
     meta: Meta,
     leases: leases::Changes,
+    auth: Arc<Auth>,
     dropped: Chunks<Record>,
     _pin: Pin,
 }
@@ -60,6 +63,9 @@ pub(super) struct Checkpointing {
     /// What the last checkpoint wrote.
     applied: LogId,
     backlog: Backlog,
+    /// Users and roles as they were written last; `None` until then.
+    auth: Option<Arc<Auth>>,
+    auth_rows: u32,
     /// Bytes the engine has rewritten and not given back, roughly.
     rewritten: u64,
     /// How often it was maintained in this checkpoint.
@@ -69,8 +75,11 @@ pub(super) struct Checkpointing {
 }
 
 impl Checkpointing {
-    pub(super) fn new(applied: LogId, backlog: Backlog) -> Self {
-        Self { applied, backlog, rewritten: 0, maintained: 0, retired: false }
+    pub(super) fn new(applied: LogId, backlog: Backlog, auth: &auth::Restored) -> Self {
+        let (rewritten, maintained, retired) = Default::default();
+        let auth_rows = auth.rows;
+        let auth = (auth_rows > 0).then(|| auth.auth.clone());
+        Self { applied, backlog, auth, auth_rows, rewritten, maintained, retired }
     }
 }
 
@@ -110,11 +119,12 @@ impl Store {
         for (id, lease) in &frozen.leases {
             work.rewritten += leases::put_row(&mut batch, *id, *lease) as u64;
         }
+        let gone = put_auth(&mut batch, &frozen.auth, &mut work);
         let (key, row) = frozen.meta.to_row();
         batch.put(key, row);
         self.engine.apply(batch)?;
         self.engine.flush()?;
-        self.remove(leases::gone_rows(&frozen.leases))?;
+        self.remove(leases::gone_rows(&frozen.leases).chain(auth::gone_rows(gone)))?;
         work.applied = frozen.meta.applied;
         let frozen_bytes = frozen.rows.bytes();
         let released = self.state_mut().frozen.take();
@@ -152,6 +162,7 @@ impl Store {
             above,
             meta: state.meta(),
             leases: state.leases.take_changes(),
+            auth: self.auth(),
             dropped: std::mem::take(&mut state.dropped),
             _pin: self.pin(state.compacted),
         });
@@ -252,4 +263,18 @@ impl Store {
             self.engine.delete_many(&some)?;
         }
     }
+}
+
+/// Adds users and roles if they have changed. Returns which of their rows are not needed any more.
+fn put_auth(batch: &mut WriteBatch, auth: &Arc<Auth>, work: &mut Checkpointing) -> Range<u32> {
+    let is_written = work.auth.as_ref().is_some_and(|written| Arc::ptr_eq(written, auth));
+    let is_unused = work.auth.is_none() && work.auth_rows == 0 && **auth == Auth::default();
+    if is_written || is_unused {
+        return 0..0;
+    }
+    let (rows, bytes) = auth::put_rows(batch, auth);
+    work.rewritten += bytes as u64;
+    work.auth = Some(auth.clone());
+    let before = std::mem::replace(&mut work.auth_rows, rows);
+    rows..before.max(rows)
 }

@@ -80,6 +80,7 @@ impl Store {
             (Bytes::copy_from_slice(&key), value.into())
         });
         meta.tables.insert("lease".into(), leases.collect());
+        self.auth().put_tables(&mut meta.tables);
         let scheduled = row_key(Revision::new(meta.compacted, 0), false);
         let marks = [("scheduledCompactRev".into(), scheduled.into())];
         meta.tables.insert("meta".into(), marks.into());

@@ -28,6 +28,7 @@ mod index;
 mod recent;
 mod rows;
 
+mod auth;
 mod cache;
 mod leases;
 mod members;
@@ -61,6 +62,7 @@ mod open;
 mod tests;
 
 pub use apply::{Applied, Input, Response};
+pub use auth::{Auth, Need, ROOT};
 pub use hash::{HashKv, HashKvRead, HashRead};
 pub use history::{History, HistoryLimits};
 pub use leases::Lease;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use bytes::Bytes;
 
 use super::apply::Cursor;
+use super::auth::{self, Auth};
 use super::backlog::Backlog;
 use super::cache::Cache;
 use super::checkpoint::Checkpointing;
@@ -33,11 +34,12 @@ impl Store {
     /// rebuilt then.
     pub fn open(engine: Arc<dyn Engine>, options: StoreOptions) -> Result<Arc<Self>, OpenError> {
         let reader = engine.reader();
-        let meta = match reader.get(rows::META_ROW).map_err(damaged)? {
+        let mut meta = match reader.get(rows::META_ROW).map_err(damaged)? {
             Some(row) => Meta::from_row(&row)?,
             None => Meta::default(),
         };
         let counters = meta.counters;
+        let auth = restore_auth(&mut meta, &*reader)?;
         remove_above(&*engine, &*reader, meta.revision).map_err(damaged)?;
         let mut state = State::new(meta);
         restore_leases(&mut state, &*reader).map_err(damaged)?;
@@ -50,10 +52,11 @@ impl Store {
         }
         let (applied, revision) = (state.applied, state.revision);
         Ok(Arc::new(Self {
-            checkpointing: Mutex::new(Checkpointing::new(applied, backlog)),
+            checkpointing: Mutex::new(Checkpointing::new(applied, backlog, &auth)),
             cursor: Mutex::new(Cursor { applied, revision }),
             compacting: Mutex::new(None),
             state: RwLock::new(state),
+            auth: auth::Cell::new(auth.auth),
             cache: Mutex::new(Cache::new(options.cache_bytes)),
             pins: Arc::new(Pins::default()),
             reader,
@@ -93,6 +96,17 @@ fn remove_above(engine: &dyn Engine, reader: &dyn Reader, revision: i64) -> Resu
         }
     }
     Ok(())
+}
+
+/// Users and roles. Those of a snapshot file may still be among the tables as they came.
+fn restore_auth(meta: &mut Meta, reader: &dyn Reader) -> Result<auth::Restored, OpenError> {
+    let tabled = Auth::take_tables(&mut meta.tables);
+    let malformed = || OpenError::Damaged("the tables of users and roles are malformed".into());
+    let mut restored = auth::restore(reader).map_err(damaged)?;
+    if restored.rows == 0 {
+        restored.auth = Arc::new(tabled.ok_or_else(malformed)?);
+    }
+    Ok(restored)
 }
 
 fn restore_leases(state: &mut State, reader: &dyn Reader) -> Result<(), Fatal> {
@@ -206,6 +220,12 @@ impl Loader {
 
     pub fn lease(&mut self, lease: Lease) -> Result<(), Fatal> {
         self.bytes += leases::put_row(&mut self.batch, lease.id, Some(lease));
+        self.write()
+    }
+
+    pub fn auth(&mut self, auth: &Auth) -> Result<(), Fatal> {
+        let (_, bytes) = auth::put_rows(&mut self.batch, auth);
+        self.bytes += bytes;
         self.write()
     }
 

@@ -4,6 +4,7 @@
 //! 0x01                          meta row
 //! 0x02 number(4)                the list of dropped rows, see `backlog`
 //! 0x03 id(8)                    a lease: time to live, what is left of it; empty: it is gone
+//! 0x04 number(4)                users and roles: a piece of a message
 //! 0xE0 main(8) sub(8)           key row:   flags, created, version, value length, lease?, key, crc
 //! 0xF0 main(8) sub(8) chunk(2)  value row: up to 960 bytes of the value, crc
 //! ```
@@ -24,6 +25,7 @@ use crate::{Fatal, Revision};
 pub(super) const META_ROW: &[u8] = &[0x01];
 pub(super) const LIST_ROWS: u8 = 0x02;
 pub(super) const LEASE_ROWS: u8 = 0x03;
+pub(super) const AUTH_ROWS: u8 = 0x04;
 pub(super) const KEY_ROWS: u8 = 0xE0;
 pub(super) const VALUE_ROWS: u8 = 0xF0;
 pub(super) const VALUE_ROW_BYTES: usize = 960;

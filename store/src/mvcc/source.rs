@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::auth::Auth;
 use super::leases::Lease;
 use super::meta::Meta;
 use super::pins::Pin;
@@ -11,9 +12,10 @@ use crate::Fatal;
 
 /// A consistent view of everything. Compactions wait while it lives.
 pub struct SnapshotSource {
-    /// Everything but the rows and the leases.
+    /// Everything but the rows, the leases, users and roles.
     pub meta: Meta,
     pub leases: Vec<Lease>,
+    pub auth: Arc<Auth>,
     store: Arc<Store>,
     _pin: Pin,
 }
@@ -26,7 +28,7 @@ impl Store {
         // The rows are those that the compaction leaves, even if it is not complete here.
         let meta = Meta { finished: state.compacted, ..state.meta() };
         let leases = state.leases.list();
-        SnapshotSource { meta, leases, store: self.clone(), _pin: pin }
+        SnapshotSource { meta, leases, auth: self.auth(), store: self.clone(), _pin: pin }
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuar
 use proto::{EncodedKeyValue, internal};
 
 use super::apply::Cursor;
+use super::auth;
 use super::cache::Cache;
 use super::checkpoint::Checkpointing;
 use super::compact::Compacting;
@@ -50,6 +51,7 @@ pub struct Store {
     pub(super) cursor: Mutex<Cursor>,
     pub(super) compacting: Mutex<Option<Compacting>>,
     pub(super) state: RwLock<State>,
+    pub(super) auth: auth::Cell,
     pub(super) cache: Mutex<Cache>,
     pub(super) pins: Arc<Pins>,
     pub(super) engine: Arc<dyn Engine>,

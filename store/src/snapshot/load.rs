@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::{Change, Snapshot, Source, State, buckets};
 use crate::Fatal;
 use crate::engine::Engine;
-use crate::mvcc::{Loader, Meta, SnapshotSource};
+use crate::mvcc::{Auth, Loader, Meta, SnapshotSource};
 
 const MEMBERS: &str = "members";
 /// What is written between two reopenings of the engine, which give its memory back.
@@ -33,8 +33,13 @@ pub fn load(snapshot: &Snapshot, engine: &Arc<dyn Engine>) -> Result<(), Fatal> 
             bytes = 0;
         }
     }
-    let meta = meta_of(snapshot.state(), last)
+    let mut meta = meta_of(snapshot.state(), last)
         .ok_or_else(|| snapshot.damaged("a row of the bucket members is malformed"))?;
+    let auth = Auth::take_tables(&mut meta.tables)
+        .ok_or_else(|| snapshot.damaged("a row of the buckets of auth is malformed"))?;
+    if auth != Auth::default() {
+        loader.auth(&auth)?;
+    }
     for lease in &snapshot.state().leases {
         loader.lease(*lease)?;
     }
@@ -68,6 +73,7 @@ impl Source for SnapshotSource {
         if !meta.members.is_empty() {
             tables.insert(MEMBERS.into(), buckets::encode_members(&meta.members));
         }
+        self.auth.put_tables(&mut tables);
         let mark = |main| (main >= 0).then_some(main);
         State {
             applied: meta.applied,

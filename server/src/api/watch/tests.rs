@@ -42,6 +42,7 @@ impl Member {
             &hub,
             headers,
             Arc::new(|| Box::pin(std::future::pending())),
+            Arc::new(|_, _| None),
             request_bytes_max,
         );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

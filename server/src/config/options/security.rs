@@ -1,10 +1,9 @@
-//! TLS and authentication: known, and refused until they work.
+//! Authentication; and TLS: known, and refused until it works.
 
 use super::Kind::{Bool, Choice, Integer, List, Text};
 use super::{Opt, option};
 
 const TLS: &str = "TLS";
-const AUTH: &str = "authentication";
 
 pub(super) static OPTIONS: &[Opt] = &[
     option("cert-file", Text, "", "Certificate for clients.")
@@ -70,10 +69,14 @@ pub(super) static OPTIONS: &[Opt] = &[
     option("tls-min-version", Choice(&["", "TLS1.2", "TLS1.3"]), "TLS1.2", "Oldest TLS.")
         .refused(TLS),
     option("tls-max-version", Choice(&["", "TLS1.2", "TLS1.3"]), "", "Newest TLS.").refused(TLS),
-    option("auth-token", Text, "simple", "Kind of token.").refused(AUTH),
-    option("auth-token-ttl", Integer(1, u32::MAX as i64), "300", "Seconds a token lives.")
-        .refused(AUTH),
-    option("bcrypt-cost", Integer(4, 31), "10", "Work to hash a password.").refused(AUTH),
+    option(
+        "auth-token",
+        Text,
+        "simple",
+        "Kind of token: simple, or jwt,sign-method=M,priv-key=FILE[,pub-key=FILE][,ttl=TIME].",
+    ),
+    option("auth-token-ttl", Integer(0, u32::MAX as i64), "300", "Seconds a simple token lives."),
+    option("bcrypt-cost", Integer(4, 31), "10", "Work to hash a password."),
     option("cors", List, "*", "Origins that browsers may call from.").refused("limiting origins"),
     option("host-whitelist", List, "*", "Host names a request may ask for.")
         .refused("limiting host names"),

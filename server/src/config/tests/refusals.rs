@@ -67,7 +67,8 @@ fn what_is_not_supported_is_refused_by_name() {
         (
             "--auth-token jwt,pub-key=k",
             "",
-            "1 --auth-token: authentication is not supported yet; leave the flag out",
+            "2 --auth-token: needs sign-method=, as in jwt,sign-method=RS256,priv-key=FILE; \
+             correct --auth-token",
         ),
         (
             "--auto-compaction-retention 1",

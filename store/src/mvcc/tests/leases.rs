@@ -40,7 +40,8 @@ fn what_a_leader_decided_by_its_clock_counts_in_its_term_only() {
     harness.grant(7, 60);
     let revoke = Op::LeaseRevoke(LeaseRevokeRequest { id: 7 });
     let apply = |term: u64, only_in_term| {
-        let command = Command { op: Some(revoke.clone()), only_in_term };
+        let op = Some(revoke.clone());
+        let command = Command { op, only_in_term, ..Command::default() };
         let index = harness.store.applied().index + 1;
         let input = Input::Command(&command);
         harness.store.apply(LogId { term, index }, input).unwrap().outcome

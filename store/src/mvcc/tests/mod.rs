@@ -191,7 +191,7 @@ pub(super) fn open(engine: &MemoryEngine) -> Arc<Store> {
     Store::open(shared, StoreOptions::default()).unwrap()
 }
 
-fn apply_next(store: &Store, command: &Command) -> Applied {
+pub(in crate::mvcc) fn apply_next(store: &Store, command: &Command) -> Applied {
     let index = store.applied().index + 1;
     store.apply(LogId { term: 1, index }, Input::Command(command)).unwrap()
 }
