@@ -47,7 +47,7 @@ pub(crate) fn bytes(argument: &OsStr) -> &[u8] {
 }
 
 /// The first key after all keys that begin with `prefix`; no end if they are the last ones.
-fn prefix_end(prefix: &[u8]) -> Vec<u8> {
+pub(crate) fn prefix_end(prefix: &[u8]) -> Vec<u8> {
     match prefix.iter().rposition(|byte| *byte < 0xff) {
         Some(last) => {
             let mut end = prefix[..=last].to_vec();

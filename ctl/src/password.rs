@@ -30,6 +30,13 @@ pub(crate) fn ask(prompt: &str) -> Result<String, Failure> {
     }
 }
 
+/// The first word of standard input, empty if there is none.
+pub(crate) fn from_stdin() -> Result<String, Failure> {
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).map_err(cannot_read)?;
+    Ok(line.split_whitespace().next().unwrap_or_default().to_owned())
+}
+
 fn cannot_read(why: impl std::fmt::Display) -> Failure {
     Failure::new(Exit::Error, format!("cannot read the password: {why}; pass --password"))
 }

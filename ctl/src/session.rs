@@ -4,6 +4,7 @@ mod dial;
 
 use std::time::{Duration, Instant};
 
+use proto::etcdserverpb::auth_client::AuthClient;
 use proto::etcdserverpb::cluster_client::ClusterClient;
 use proto::etcdserverpb::kv_client::KvClient;
 use proto::etcdserverpb::lease_client::LeaseClient;
@@ -68,6 +69,7 @@ impl Connection {
     service!(watch, WatchClient);
     service!(lease, LeaseClient);
     service!(cluster, ClusterClient);
+    service!(auth, AuthClient);
     service!(maintenance, MaintenanceClient);
 }
 

@@ -4,6 +4,8 @@
 //! Arguments are checked in etcdctl's order: first the command's own (exit code 128), then the global
 //! ones, and only then is a connection made.
 
+pub(crate) mod auth;
+mod auth_call;
 pub(crate) mod compaction;
 pub(crate) mod completion;
 pub(crate) mod del;
@@ -13,7 +15,9 @@ pub(crate) mod lease;
 pub(crate) mod member;
 pub(crate) mod move_leader;
 pub(crate) mod put;
+pub(crate) mod role;
 pub(crate) mod txn;
+pub(crate) mod user;
 pub(crate) mod version;
 pub(crate) mod watch;
 
@@ -45,6 +49,12 @@ pub(crate) enum Command {
     Member(member::Member),
     /// Transfers leadership to another member of the cluster
     MoveLeader(move_leader::MoveLeader),
+    /// Enable or disable authentication
+    Auth(auth::Auth),
+    /// User related commands: add, delete, get, list, passwd, grant-role, revoke-role
+    User(user::User),
+    /// Role related commands: add, delete, get, list, grant-permission, revoke-permission
+    Role(role::Role),
     /// Prints the version of kvctl
     Version,
     /// Generates a completion script for a shell
@@ -64,6 +74,9 @@ impl Command {
             Self::Endpoint(command) => command.run(globals).await,
             Self::Member(command) => command.run(globals).await,
             Self::MoveLeader(command) => command.run(globals).await,
+            Self::Auth(command) => command.run(globals).await,
+            Self::User(command) => command.run(globals).await,
+            Self::Role(command) => command.run(globals).await,
             Self::Version => version::run(),
             Self::Completion(command) => command.run(),
         }

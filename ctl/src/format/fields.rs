@@ -10,7 +10,9 @@ use proto::etcdserverpb::{
 use proto::mvccpb::event::EventType;
 
 use crate::failure::{Failure, header};
-use crate::format::{Answer, EndpointStatus, Format, Style, Subject, Watched, lease_id, parse};
+use crate::format::{
+    Answer, AuthAnswer, EndpointStatus, Format, Style, Subject, Watched, lease_id, parse,
+};
 use crate::go;
 
 pub(super) fn render(hex: bool, answer: &Answer<'_>) -> Result<Vec<u8>, Failure> {
@@ -66,6 +68,10 @@ pub(super) fn render(hex: bool, answer: &Answer<'_>) -> Result<Vec<u8>, Failure>
         Answer::Members(list) => {
             out.header(header(list.header.as_ref())?);
             list.members.iter().for_each(|member| out.member(member));
+        }
+        Answer::Auth(answer) => {
+            out.header(answer.header()?);
+            out.auth(answer)?;
         }
         Answer::MemberAdded(_) | Answer::MemberChanged(_) | Answer::LeaderMoved(_) => {
             let style = Style { format: Format::Fields, hex, value_only: false };
@@ -179,6 +185,33 @@ impl Fields {
         member.client_ur_ls.iter().for_each(|url| self.quoted("ClientURL", url.as_bytes()));
         self.field("IsLearner", member.is_learner);
         self.text.push('\n');
+    }
+
+    fn auth(&mut self, answer: &AuthAnswer) -> Result<(), Failure> {
+        match answer {
+            AuthAnswer::Done { .. } => {}
+            AuthAnswer::Role { response, .. } => {
+                for permission in &response.perm {
+                    // Go prints a space more here.
+                    self.field(
+                        "PermType",
+                        format_args!(" {}", permission.perm_type().as_str_name()),
+                    );
+                    self.quoted("Key", &permission.key);
+                    self.quoted("RangeEnd", &permission.range_end);
+                }
+            }
+            AuthAnswer::Roles(list) => {
+                let roles =
+                    list.roles.iter().map(|role| format!(" {}", go::quote(role.as_bytes())));
+                self.text.push_str(&format!("\"Roles\" :{}\n", roles.collect::<String>()));
+            }
+            AuthAnswer::Status(_) | AuthAnswer::User { .. } | AuthAnswer::Users(_) => {
+                let style = Style { format: Format::Fields, hex: self.hex, value_only: false };
+                style.check(Subject::Users)?;
+            }
+        }
+        Ok(())
     }
 
     fn status(&mut self, of: &EndpointStatus) {

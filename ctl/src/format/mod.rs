@@ -9,6 +9,7 @@
 //! call, [`Style::check`] before it, so that a `put -w table` that fails has not put anything. Exit
 //! codes are the same.
 
+mod auth;
 mod fields;
 mod json;
 mod protobuf;
@@ -16,6 +17,8 @@ mod simple;
 mod table;
 
 use std::time::Duration;
+
+pub(crate) use auth::AuthAnswer;
 
 use proto::KeyValue;
 use proto::etcdserverpb::{
@@ -76,6 +79,7 @@ pub(crate) enum Answer<'a> {
     MemberAdded(&'a MemberAdded),
     MemberChanged(&'a MemberChanged),
     LeaderMoved(&'a LeaderMoved),
+    Auth(&'a AuthAnswer),
 }
 
 /// What a watcher hears at once. `events` is `None` only if the watch was refused.
@@ -156,6 +160,8 @@ pub(crate) enum Subject {
     LeaseRevoked,
     Endpoints,
     Members,
+    /// Users, and whether they count.
+    Users,
     /// Something that happened to the cluster.
     Change,
 }
@@ -174,6 +180,8 @@ impl Style {
         let (name, instead) = match (self.format, subject) {
             (Format::Table, Subject::Keys) => ("table", "simple, fields, json or protobuf"),
             (Format::Table, Subject::Lease) => ("table", "simple, fields, json or protobuf"),
+            (Format::Table, Subject::Users) => ("table", "simple, json or protobuf"),
+            (Format::Fields, Subject::Users) => ("fields", "simple, json or protobuf"),
             (Format::Table, Subject::LeaseRevoked) => ("table", "simple, fields or json"),
             (Format::Protobuf, Subject::LeaseRevoked) => ("protobuf", "simple, fields or json"),
             (Format::Table, Subject::Change) => ("table", "simple, json or protobuf"),

@@ -26,6 +26,7 @@ pub(super) fn render(answer: &Answer<'_>) -> Result<Vec<u8>, Failure> {
         Answer::MemberAdded(added) => Ok(added.response.encode_to_vec()),
         // All such answers have the list's two fields.
         Answer::MemberChanged(changed) => Ok(changed.members.encode_to_vec()),
+        Answer::Auth(answer) => Ok(answer.message()),
         Answer::LeaderMoved(moved) => Ok(moved.response.encode_to_vec()),
         Answer::Health(_) | Answer::Status(_) | Answer::HashKv(_) => {
             let style = Style { format: Format::Protobuf, hex: false, value_only: false };

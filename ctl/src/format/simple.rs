@@ -51,6 +51,7 @@ pub(super) fn render(style: Style, answer: &Answer<'_>) -> Result<Vec<u8>, Failu
         }
         Answer::MemberAdded(added) => out.member_added(added)?,
         Answer::MemberChanged(changed) => out.member_changed(changed)?,
+        Answer::Auth(answer) => answer.lines().iter().for_each(|line| out.raw_line(line)),
         Answer::LeaderMoved(moved) => {
             out.line(&format!("Leadership transferred from {:x} to {:x}", moved.from, moved.to));
         }

@@ -4,6 +4,7 @@
 //! in base64, `<`, `>`, `&` and the two line separators escaped. The structs mirror Go's: those about
 //! keys are here, those about endpoints and members in `cluster`.
 
+mod auth;
 mod cluster;
 mod lease;
 
@@ -40,6 +41,7 @@ pub(super) fn render(hex: bool, answer: &Answer<'_>) -> Result<Vec<u8>, Failure>
         Answer::Members(list) => encode(&cluster::Members::of(list)?),
         Answer::MemberAdded(added) => encode(&cluster::MemberAdded::of(&added.response)?),
         Answer::MemberChanged(changed) => encode(&cluster::Members::of(&changed.members)?),
+        Answer::Auth(answer) => encode(&auth::Auth::of(answer)?),
         Answer::LeaderMoved(moved) => encode(&cluster::LeaderMoved::of(&moved.response)),
     }
 }
