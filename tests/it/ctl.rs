@@ -38,7 +38,7 @@ macro_rules! scripts {
     };
 }
 
-scripts!(keys, formats, txn, watch, compaction, arguments, member, lease);
+scripts!(keys, formats, txn, watch, compaction, arguments, member, lease, auth);
 
 #[test]
 fn every_script_runs() {
@@ -104,7 +104,7 @@ impl Session {
     /// What a line printed and how it ended, the same on every run.
     fn answer(&self, line: &str) -> Result<Vec<String>> {
         let output = self.run(line)?;
-        if line.contains("member") {
+        if line.contains("member add") {
             self.meet_members()?;
         }
         let mut answers = Vec::new();

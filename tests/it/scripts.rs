@@ -26,7 +26,7 @@ macro_rules! directories {
     };
 }
 
-directories!(kv, range, txn, compact, hash, watch, clients, errors, restart, members, lease);
+directories!(kv, range, txn, compact, hash, watch, clients, errors, restart, members, lease, auth);
 
 #[test]
 fn every_directory_runs_and_there_are_enough_steps() {

@@ -30,7 +30,7 @@
 //! - A compaction at the very revision at which a transaction put what such a delete had deleted:
 //!   etcd removes the new row too, and ends when it is to read it.
 //!
-//! Leases, auth and membership changes are not called.
+//! Auth has a run of its own (`tests/it/auth/random.rs`). Membership changes are not called.
 
 mod answer;
 mod generate;

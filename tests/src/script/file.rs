@@ -59,7 +59,7 @@ pub fn check_directory(dir: &Path) -> Result<()> {
     let mut report = String::new();
     for file in files {
         let before = fs::read_to_string(&file)?;
-        match run(&before, target) {
+        match play(&before, target) {
             Ok(after) if update => fs::write(&file, &after)?,
             Ok(after) => report.push_str(&differences(&file, &before, &after)?),
             Err(error) => {
@@ -72,7 +72,7 @@ pub fn check_directory(dir: &Path) -> Result<()> {
 }
 
 /// The script with the answers of a fresh server.
-fn run(script: &str, target: Target) -> Result<String> {
+pub fn play(script: &str, target: Target) -> Result<String> {
     let (flags, steps) = parse_steps(script)?;
     let mut options = NodeOptions::new(target);
     options.args.clone_from(&flags);

@@ -31,6 +31,12 @@
 //! | `lease revoke ID`, `lease list`, `lease ttl ID` | `keys` |
 //! | `lease keep ID..` | a stream with one request each |
 //! | `lease gone ID` | waits until the lease has ended |
+//! | `login USER PASSWORD`, `token TEXT`, `token none` | whose calls the client's are from now on; the administrator is `root` with the password `root` |
+//! | `auth enable`, `auth disable`, `auth status` | |
+//! | `user add NAME PASSWORD`, `user add NAME`, `user delete NAME`, `user get NAME`, `user list`, `user passwd NAME PASSWORD` | without a password it has none |
+//! | `user grant NAME ROLE`, `user revoke NAME ROLE` | |
+//! | `role add NAME`, `role delete NAME`, `role get NAME`, `role list` | |
+//! | `role grant NAME TYPE KEY [END]`, `role grant NAME nothing`, `role revoke NAME KEY [END]` | |
 //! | `members` | `serializable` |
 //! | `member add NAME URL..` | `learner`; the script calls it NAME from now on, the server itself `M` |
 //! | `member update NAME URL..`, `member promote NAME`, `member remove NAME` | `own` as URL is the server's |
@@ -42,11 +48,12 @@
 //!
 //! Nothing waits for time to pass: "no event comes" is a `fence`, or the event of a later put.
 
+mod auth;
 mod file;
 mod lex;
 mod request;
 mod session;
 mod stream;
 
-pub use file::{Step, check_directory, parse_steps};
+pub use file::{Step, check_directory, parse_steps, play};
 pub use stream::WatchStream;
