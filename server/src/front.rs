@@ -9,15 +9,18 @@ use proto::etcdserverpb::kv_server::KvServer;
 use proto::etcdserverpb::lease_server::LeaseServer;
 use proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use proto::etcdserverpb::watch_server::WatchServer;
+use proto::healthpb::health_server::HealthServer;
 use proto::internal::MemberAttributes;
+use proto::v3electionpb::election_server::ElectionServer;
+use proto::v3lockpb::lock_server::LockServer;
 use store::datadir::DataDir;
 use store::wal::Wal;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::api::maintenance::Disk;
-use crate::api::watch::WatchService;
-use crate::api::{Cluster, Identity, Kv, Lease, Maintenance};
+use crate::api::watch::{Headers, WatchService};
+use crate::api::{Caller, Cluster, Election, Health, Identity, Kv, Lease, Lock, Maintenance};
 use crate::config::{Config, Url};
 use crate::connection::{self, ConnectionOptions};
 use crate::http_pages::Pages;
@@ -71,6 +74,7 @@ impl Front {
         }
         let message_bytes_max = config.max_request_bytes + limits::REQUEST_OVERHEAD_BYTES;
         let kv = Kv::new(replica.clone(), identity, config.max_txn_ops, config.max_request_bytes);
+        let kv = Arc::new(kv);
         let quota = config.quota_backend_bytes.map_or(0, |bytes| bytes as i64);
         let maintenance = Maintenance::new(
             replica.clone(),
@@ -80,7 +84,7 @@ impl Front {
             config.server_version.clone(),
             quota,
         );
-        let header = {
+        let header: Headers = {
             let replica = replica.clone();
             Arc::new(move |revision| identity.header(&replica, revision))
         };
@@ -93,9 +97,11 @@ impl Front {
         };
         let beats = (config.heartbeat_interval, config.election_timeout);
         let lease = Lease::new(replica.clone(), identity, beats, self.stop.clone());
-        let watch = WatchService::new(&self.hub, header, abandoned, config.max_request_bytes);
+        let watch =
+            WatchService::new(&self.hub, header.clone(), abandoned, config.max_request_bytes);
+        let caller = Caller::new(kv.clone(), lease.clone(), watch.clone(), header);
         let services = Services {
-            kv: KvServer::new(kv)
+            kv: KvServer::from_arc(kv)
                 .max_decoding_message_size(message_bytes_max)
                 .max_encoding_message_size(usize::MAX),
             watch: WatchServer::new(watch)
@@ -106,6 +112,11 @@ impl Front {
                 .max_decoding_message_size(message_bytes_max),
             maintenance: MaintenanceServer::new(maintenance)
                 .max_decoding_message_size(message_bytes_max),
+            lock: LockServer::new(Lock::new(caller.clone()))
+                .max_decoding_message_size(message_bytes_max),
+            election: ElectionServer::new(Election::new(caller, self.stop.clone()))
+                .max_decoding_message_size(message_bytes_max),
+            health: HealthServer::new(Health::new(self.stop.clone())),
             replica,
             pages: Arc::new(Pages { version: config.server_version.clone() }),
         };

@@ -12,12 +12,15 @@ use proto::etcdserverpb::kv_server::KvServer;
 use proto::etcdserverpb::lease_server::LeaseServer;
 use proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use proto::etcdserverpb::watch_server::WatchServer;
+use proto::healthpb::health_server::HealthServer;
+use proto::v3electionpb::election_server::ElectionServer;
+use proto::v3lockpb::lock_server::LockServer;
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::{Code, Status};
 
 use crate::api::watch::WatchService;
-use crate::api::{Cluster, Kv, Lease, Maintenance, metadata, status};
+use crate::api::{Cluster, Election, Health, Kv, Lease, Lock, Maintenance, metadata, status};
 use crate::http_pages::{Answer, Pages};
 use crate::replica::{Replica, Unavailable};
 
@@ -29,6 +32,9 @@ pub struct Services {
     pub lease: LeaseServer<Lease>,
     pub cluster: ClusterServer<Cluster>,
     pub maintenance: MaintenanceServer<Maintenance>,
+    pub lock: LockServer<Lock>,
+    pub election: ElectionServer<Election>,
+    pub health: HealthServer<Health>,
     pub replica: Replica,
     pub pages: Arc<Pages>,
 }
@@ -55,6 +61,9 @@ impl hyper::service::Service<Request<Incoming>> for Services {
             "etcdserverpb.Lease" => self.lease.clone().call(request),
             "etcdserverpb.Maintenance" => self.maintenance.clone().call(request),
             "etcdserverpb.Cluster" => self.cluster.clone().call(request),
+            "v3lockpb.Lock" => self.lock.clone().call(request),
+            "v3electionpb.Election" => self.election.clone().call(request),
+            "grpc.health.v1.Health" => self.health.clone().call(request),
             _ => return answer(status::unimplemented(request.uri().path())),
         };
         Box::pin(async {

@@ -26,7 +26,10 @@ macro_rules! directories {
     };
 }
 
-directories!(kv, range, txn, compact, hash, watch, clients, errors, restart, members, lease);
+directories!(
+    kv, range, txn, compact, hash, watch, clients, errors, restart, members, lease, lock, election,
+    health
+);
 
 #[test]
 fn every_directory_runs_and_there_are_enough_steps() {

@@ -9,6 +9,9 @@ use proto::etcdserverpb::lease_client::LeaseClient;
 use proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use proto::etcdserverpb::watch_client::WatchClient;
 use proto::etcdserverpb::{LeaseKeepAliveRequest, LeaseKeepAliveResponse, StatusRequest};
+use proto::healthpb::health_client::HealthClient;
+use proto::v3electionpb::election_client::ElectionClient;
+use proto::v3lockpb::lock_client::LockClient;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
@@ -23,6 +26,9 @@ pub struct Client {
     pub lease: LeaseClient<Channel>,
     pub cluster: ClusterClient<Channel>,
     pub maintenance: MaintenanceClient<Channel>,
+    pub lock: LockClient<Channel>,
+    pub election: ElectionClient<Channel>,
+    pub health: HealthClient<Channel>,
 }
 
 impl Client {
@@ -43,8 +49,11 @@ impl Client {
             watch: WatchClient::new(channel.clone()).max_decoding_message_size(RECEIVE_BYTES_MAX),
             lease: LeaseClient::new(channel.clone()),
             cluster: ClusterClient::new(channel.clone()),
-            maintenance: MaintenanceClient::new(channel)
+            maintenance: MaintenanceClient::new(channel.clone())
                 .max_decoding_message_size(RECEIVE_BYTES_MAX),
+            lock: LockClient::new(channel.clone()),
+            election: ElectionClient::new(channel.clone()),
+            health: HealthClient::new(channel),
         })
     }
 

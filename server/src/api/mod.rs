@@ -3,6 +3,8 @@
 //! What is refused becomes etcd's code and text in [`status`] and nowhere else.
 
 mod cluster;
+mod concurrency;
+mod health;
 mod kv;
 mod lease;
 pub mod maintenance;
@@ -11,6 +13,8 @@ pub mod status;
 pub mod watch;
 
 pub use cluster::Cluster;
+pub use concurrency::{Caller, Election, Lock};
+pub use health::Health;
 pub use kv::Kv;
 pub use lease::Lease;
 pub use maintenance::Maintenance;

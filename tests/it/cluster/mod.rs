@@ -8,6 +8,7 @@ mod leases;
 mod network;
 mod peers;
 mod snapshots;
+mod turns;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -17,6 +17,7 @@ use tonic::transport::Channel;
 use super::lex::{Token, tokens};
 use super::request::{self, Args};
 use super::stream::WatchStream;
+use super::turns::Turns;
 use crate::text::{self, Ids, MemberNames};
 use crate::{Client, Node};
 
@@ -31,6 +32,7 @@ pub(crate) struct Session {
     clients: BTreeMap<String, Client>,
     streams: BTreeMap<(String, String), WatchStream>,
     names: MemberNames,
+    turns: Turns,
 }
 
 impl Session {
@@ -38,7 +40,8 @@ impl Session {
         let (clients, streams) = (BTreeMap::new(), BTreeMap::new());
         let ids = Ids::default();
         let names = MemberNames { own_peer_url: node.peer_url(), ..MemberNames::default() };
-        let mut session = Self { node, ids, revision: 0, clients, streams, names };
+        let turns = Turns::default();
+        let mut session = Self { node, ids, revision: 0, clients, streams, names, turns };
         session.learn_ids().await?;
         Ok(session)
     }
@@ -90,7 +93,13 @@ impl Session {
                 self.node.kill()?;
                 self.start_again().await
             }
-            call => self.call(name, call, args).await,
+            call => {
+                let client = self.client(name).await?.clone();
+                match self.turns.command(&client, self.ids, (call, rest)).await? {
+                    Some(answer) => Ok(answer),
+                    None => self.call(name, call, args).await,
+                }
+            }
         }
     }
 
