@@ -38,7 +38,7 @@ macro_rules! scripts {
     };
 }
 
-scripts!(keys, formats, txn, watch, compaction, arguments, member, lease);
+scripts!(keys, formats, txn, watch, compaction, arguments, member, lease, lock, elect);
 
 #[test]
 fn every_script_runs() {

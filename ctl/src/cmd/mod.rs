@@ -7,9 +7,11 @@
 pub(crate) mod compaction;
 pub(crate) mod completion;
 pub(crate) mod del;
+pub(crate) mod elect;
 pub(crate) mod endpoint;
 pub(crate) mod get;
 pub(crate) mod lease;
+pub(crate) mod lock;
 pub(crate) mod member;
 pub(crate) mod move_leader;
 pub(crate) mod put;
@@ -45,6 +47,10 @@ pub(crate) enum Command {
     Member(member::Member),
     /// Transfers leadership to another member of the cluster
     MoveLeader(move_leader::MoveLeader),
+    /// Acquires a named lock
+    Lock(lock::Lock),
+    /// Observes and participates in leader election
+    Elect(elect::Elect),
     /// Prints the version of kvctl
     Version,
     /// Generates a completion script for a shell
@@ -64,6 +70,8 @@ impl Command {
             Self::Endpoint(command) => command.run(globals).await,
             Self::Member(command) => command.run(globals).await,
             Self::MoveLeader(command) => command.run(globals).await,
+            Self::Lock(command) => command.run(globals).await,
+            Self::Elect(command) => command.run(globals).await,
             Self::Version => version::run(),
             Self::Completion(command) => command.run(),
         }
