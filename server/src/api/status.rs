@@ -24,6 +24,7 @@ pub fn refused(refusal: Refusal) -> Status {
             Code::OutOfRange
         }
         Refusal::NoSpace => Code::ResourceExhausted,
+        Refusal::Corrupt => Code::DataLoss,
         Refusal::LeaseNotFound | Refusal::MemberNotFound => Code::NotFound,
         Refusal::PeerUrlExists | Refusal::LeaseExists => Code::FailedPrecondition,
     };

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use proto::etcdserverpb::{
-    CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, LeaseGrantRequest,
+    AlarmResponse, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, LeaseGrantRequest,
     LeaseGrantResponse, LeaseRevokeResponse, PutRequest, PutResponse, TxnResponse,
 };
 use proto::internal::{self, command::Op};
 
+use super::alarms;
 use super::leases::Lease;
 use super::members;
 use super::recent::RevisionEvents;
@@ -43,6 +44,7 @@ pub enum Response {
     Compaction(CompactionResponse),
     LeaseGrant(LeaseGrantResponse),
     LeaseRevoke(LeaseRevokeResponse),
+    Alarm(AlarmResponse),
 }
 
 /// How far the apply thread is.
@@ -83,6 +85,10 @@ impl Store {
 type Outcome = Result<Response, Refusal>;
 
 fn run(write: &mut Write<'_>, command: &internal::Command) -> Result<Outcome, Fatal> {
+    let refusal = command.op.as_ref().and_then(|op| alarms::refusal(write.state(), op));
+    if let Some(refusal) = refusal {
+        return Ok(Err(refusal));
+    }
     Ok(match &command.op {
         Some(Op::Put(request)) => put(write, request)?,
         Some(Op::DeleteRange(request)) => delete_range(write, request)?,
@@ -95,6 +101,10 @@ fn run(write: &mut Write<'_>, command: &internal::Command) -> Result<Outcome, Fa
                 write.state().leases.checkpoint(checkpoint.id, checkpoint.remaining_ttl);
             }
             Ok(Response::None)
+        }
+        Some(Op::Alarm(request)) => {
+            let revision = write.revision();
+            Ok(Response::Alarm(alarms::apply(write.state(), revision, request)))
         }
         Some(Op::MemberAttributes(attributes)) => {
             members::describe(write.state(), attributes);

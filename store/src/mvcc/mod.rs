@@ -28,6 +28,7 @@ mod index;
 mod recent;
 mod rows;
 
+mod alarms;
 mod cache;
 mod leases;
 mod members;
@@ -60,6 +61,7 @@ mod open;
 #[cfg(test)]
 mod tests;
 
+pub use alarms::Alarms;
 pub use apply::{Applied, Input, Response};
 pub use hash::{HashKv, HashKvRead, HashRead};
 pub use history::{History, HistoryLimits};
