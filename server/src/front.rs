@@ -29,7 +29,7 @@ use crate::replica::{Inbox, Replica, Shared};
 use crate::services::Services;
 use crate::snapshots::Snapshots;
 use crate::watch::Hub;
-use crate::{limits, publish, stop};
+use crate::{limits, publish, quota, stop};
 
 /// One runtime that serves clients.
 pub struct Front {
@@ -59,23 +59,12 @@ impl Front {
         let Self { identity, config, .. } = self;
         let replica = Replica::new(self.shared, inbox, self.poke, self.compacted);
         if let Some(done) = self.publish {
-            let attributes = MemberAttributes {
-                id: identity.member_id,
-                name: config.name.clone(),
-                client_urls: config.advertise_client_urls.iter().map(Url::to_string).collect(),
-                log: self.disk.wal.id(),
-            };
-            let replica = replica.clone();
-            tokio::spawn(async move {
-                publish::publish(replica, attributes).await;
-                // Nobody waits any more when it took too long.
-                let _ = done.send(());
-            });
+            look_after(&replica, &config, identity, (self.disk.wal.id(), done));
         }
         let message_bytes_max = config.max_request_bytes + limits::REQUEST_OVERHEAD_BYTES;
         let kv = Kv::new(replica.clone(), identity, config.max_txn_ops, config.max_request_bytes);
         let kv = Arc::new(kv);
-        let quota = config.quota_backend_bytes.map_or(0, |bytes| bytes as i64);
+        let quota = config.quota_backend_bytes.map_or(-1, |bytes| bytes as i64);
         let maintenance = Maintenance::new(
             replica.clone(),
             identity,
@@ -123,6 +112,30 @@ impl Front {
         let options = connection_options(&config);
         connection::serve(self.connections, services, options, self.stop).await;
     }
+}
+
+/// What one runtime does for the whole member: it tells the cluster who the member is, and `done` when
+/// that is known, and it watches the quota.
+fn look_after(
+    replica: &Replica,
+    config: &Config,
+    identity: Identity,
+    (log, done): (u64, oneshot::Sender<()>),
+) {
+    let Identity { member_id, .. } = identity;
+    let attributes = MemberAttributes {
+        id: member_id,
+        name: config.name.clone(),
+        client_urls: config.advertise_client_urls.iter().map(Url::to_string).collect(),
+        log,
+    };
+    let publisher = replica.clone();
+    tokio::spawn(async move {
+        publish::publish(publisher, attributes).await;
+        // Nobody waits any more when it took too long.
+        let _ = done.send(());
+    });
+    tokio::spawn(quota::watch(replica.clone(), member_id));
 }
 
 pub fn connection_options(config: &Config) -> ConnectionOptions {

@@ -38,6 +38,7 @@ mod listen;
 mod member;
 mod poke;
 mod publish;
+mod quota;
 mod raft;
 mod replica;
 mod server;

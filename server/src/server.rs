@@ -19,6 +19,7 @@ use crate::lease::Lessor;
 use crate::listen::{self, Bound};
 use crate::member::Member;
 use crate::poke::{Errands, Poke};
+use crate::quota::Quota;
 use crate::raft;
 use crate::replica::{Admin, Current, Inbox, Outboxes, ReplicaOptions, Requests, Shared, Standing};
 use crate::watch::Hub;
@@ -140,6 +141,8 @@ impl Member {
         };
         let admission = Arc::new(admission(config, &self.current));
         let shared = Arc::new(Shared {
+            member_id: self.identity.member_id,
+            quota: Quota::new(config.quota_backend_bytes, config.strict_etcd_quota),
             current: self.current.clone(),
             admission: admission.clone(),
             standing,

@@ -10,6 +10,7 @@ mod lease;
 mod members;
 mod pings;
 mod process;
+mod quota;
 mod range_stream;
 mod scripts;
 mod snapshot;

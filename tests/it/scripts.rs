@@ -27,8 +27,22 @@ macro_rules! directories {
 }
 
 directories!(
-    kv, range, txn, compact, hash, watch, clients, errors, restart, members, lease, lock, election,
-    health
+    kv,
+    range,
+    txn,
+    compact,
+    hash,
+    watch,
+    clients,
+    errors,
+    restart,
+    members,
+    lease,
+    lock,
+    election,
+    health,
+    alarm,
+    maintenance
 );
 
 #[test]

@@ -4,6 +4,7 @@
 
 mod cluster;
 mod concurrency;
+mod downgrade;
 mod health;
 mod kv;
 mod lease;

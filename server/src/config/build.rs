@@ -58,6 +58,7 @@ pub(super) fn build(mut settings: Settings) -> Result<Config, Error> {
         initial_election_tick_advance: flag("initial-election-tick-advance")?,
         pre_vote: flag("pre-vote")?,
         quota_backend_bytes: s.parse("quota-backend-bytes", quota)?,
+        strict_etcd_quota: flag("strict-etcd-quota")?,
         max_txn_ops: integer(s, "max-txn-ops")? as usize,
         max_request_bytes: bytes(s, "max-request-bytes", 1, REQUEST_BYTES_MAX)? as usize,
         max_concurrent_streams: integer(s, "max-concurrent-streams")? as u32,

@@ -73,6 +73,8 @@ pub struct Config {
 
     /// Effective quota on the size of the data; None: no quota was asked for.
     pub quota_backend_bytes: Option<u64>,
+    /// etcd's rule at the quota: no put at all, until the alarm is disarmed by hand.
+    pub strict_etcd_quota: bool,
     pub max_txn_ops: usize,
     pub max_request_bytes: usize,
     pub max_concurrent_streams: u32,

@@ -10,6 +10,7 @@ use proto::etcdserverpb::{
 use proto::internal::{self, command::Op};
 
 use super::alarms;
+use super::downgrade;
 use super::leases::Lease;
 use super::members;
 use super::recent::RevisionEvents;
@@ -112,6 +113,10 @@ fn run(write: &mut Write<'_>, command: &internal::Command) -> Result<Outcome, Fa
         }
         Some(Op::MemberUpdate(update)) => {
             members::update(write.state(), update).map(|()| Response::None)
+        }
+        Some(Op::DowngradeInfo(info)) => {
+            downgrade::apply(write.state(), info);
+            Ok(Response::None)
         }
         None => Ok(Response::None),
     })

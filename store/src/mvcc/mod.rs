@@ -30,6 +30,7 @@ mod rows;
 
 mod alarms;
 mod cache;
+mod downgrade;
 mod leases;
 mod members;
 mod meta;

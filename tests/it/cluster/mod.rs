@@ -5,6 +5,7 @@ mod admission;
 mod disks;
 mod faults;
 mod leases;
+mod maintenance;
 mod network;
 mod peers;
 mod snapshots;

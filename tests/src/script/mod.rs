@@ -34,6 +34,8 @@
 //! | `members` | `serializable` |
 //! | `member add NAME URL..` | `learner`; the script calls it NAME from now on, the server itself `M` |
 //! | `member update NAME URL..`, `member promote NAME`, `member remove NAME` | `own` as URL is the server's |
+//! | `alarm get\|activate\|deactivate none\|nospace\|corrupt [MEMBER]` | `own` is the member's id |
+//! | `defragment`, `downgrade validate\|enable\|cancel [VERSION]` | |
 //! | `lock NAME LEASE`, `unlock KEY` | `0` as lease has the server grant one |
 //! | `campaign NAME LEASE VALUE`, `leader NAME` | |
 //! | `proclaim KEY REV LEASE VALUE`, `resign KEY REV LEASE` | `none` for KEY REV LEASE |

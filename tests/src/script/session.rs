@@ -7,9 +7,10 @@ use anyhow::{Context, Result, bail, ensure};
 use proto::etcdserverpb::lease_client::LeaseClient;
 use proto::etcdserverpb::watch_request::RequestUnion;
 use proto::etcdserverpb::{
-    LeaseGrantRequest, LeaseLeasesRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest,
-    MemberAddRequest, MemberListRequest, MemberPromoteRequest, MemberRemoveRequest,
-    MemberUpdateRequest, ResponseHeader, StatusRequest, WatchCancelRequest,
+    DefragmentRequest, DefragmentResponse, LeaseGrantRequest, LeaseLeasesRequest,
+    LeaseRevokeRequest, LeaseTimeToLiveRequest, MemberAddRequest, MemberListRequest,
+    MemberPromoteRequest, MemberRemoveRequest, MemberUpdateRequest, ResponseHeader, StatusRequest,
+    WatchCancelRequest,
 };
 use tonic::Status;
 use tonic::transport::Channel;
@@ -151,6 +152,21 @@ impl Session {
             "status" => {
                 let answer = client.maintenance.status(StatusRequest {}).await;
                 printed(answer, |a| (a.header, text::status(a, &ids)))
+            }
+            "defragment" => {
+                args.end()?;
+                let answer = client.maintenance.defragment(DefragmentRequest {}).await;
+                let shown = |a: &DefragmentResponse| text::header(a.header.as_ref(), &ids);
+                printed(answer, |a| (a.header, format!("defragment {}", shown(a))))
+            }
+            "downgrade" => {
+                let answer = client.maintenance.downgrade(request::downgrade(args)?).await;
+                printed(answer, |a| (a.header, text::downgrade(a, &ids)))
+            }
+            "alarm" => {
+                let request = request::alarm(args, ids.member)?;
+                let answer = client.maintenance.alarm(request).await;
+                printed(answer, |a| (a.header, text::alarm(a, &ids)))
             }
             "lease" => return self.lease(name, args).await,
             "members" | "member" => return self.members(name, call, args).await,
