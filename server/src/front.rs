@@ -29,7 +29,7 @@ use crate::replica::{Inbox, Replica, Shared};
 use crate::services::Services;
 use crate::snapshots::Snapshots;
 use crate::watch::Hub;
-use crate::{limits, publish, quota, stop};
+use crate::{compactor, limits, publish, quota, stop};
 
 /// One runtime that serves clients.
 pub struct Front {
@@ -115,7 +115,7 @@ impl Front {
 }
 
 /// What one runtime does for the whole member: it tells the cluster who the member is, and `done` when
-/// that is known, and it watches the quota.
+/// that is known; it watches the quota; it compacts.
 fn look_after(
     replica: &Replica,
     config: &Config,
@@ -136,6 +136,9 @@ fn look_after(
         let _ = done.send(());
     });
     tokio::spawn(quota::watch(replica.clone(), member_id));
+    if let Some(mode) = config.auto_compaction {
+        tokio::spawn(compactor::run(replica.clone(), mode, member_id));
+    }
 }
 
 pub fn connection_options(config: &Config) -> ConnectionOptions {

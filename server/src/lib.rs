@@ -29,6 +29,7 @@ pub mod logging;
 mod admission;
 mod api;
 mod bootstrap;
+mod compactor;
 mod connection;
 mod front;
 mod housekeeper;

@@ -4,6 +4,7 @@
 mod authority;
 mod bootstrap;
 mod cluster;
+mod compactor;
 mod ctl;
 mod differential;
 mod lease;

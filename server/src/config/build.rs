@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::settings::Settings;
 use super::{
-    ClusterState, Config, Error, InitialMember, LogConfig, LogFormat, LogLevel, LogOutput, Url,
-    value,
+    AutoCompaction, ClusterState, Config, Error, InitialMember, LogConfig, LogFormat, LogLevel,
+    LogOutput, Url, value,
 };
 use crate::limits;
 
@@ -58,6 +58,7 @@ pub(super) fn build(mut settings: Settings) -> Result<Config, Error> {
         initial_election_tick_advance: flag("initial-election-tick-advance")?,
         pre_vote: flag("pre-vote")?,
         quota_backend_bytes: s.parse("quota-backend-bytes", quota)?,
+        auto_compaction: auto_compaction(s)?,
         strict_etcd_quota: flag("strict-etcd-quota")?,
         max_txn_ops: integer(s, "max-txn-ops")? as usize,
         max_request_bytes: bytes(s, "max-request-bytes", 1, REQUEST_BYTES_MAX)? as usize,
@@ -130,6 +131,25 @@ fn bytes(s: &Settings, name: &str, min: i64, max: i64) -> Result<u64, Error> {
 
 fn positive(duration: Duration) -> Option<Duration> {
     (!duration.is_zero()).then_some(duration)
+}
+
+/// A number is of hours or of revisions, as the mode says; a duration is one of the periodic mode.
+fn auto_compaction(s: &Settings) -> Result<Option<AutoCompaction>, Error> {
+    let mode = s.text("auto-compaction-mode");
+    s.parse("auto-compaction-retention", |text| {
+        let number = text.parse::<u32>().ok();
+        Ok(match (mode, number) {
+            (_, Some(0)) => None,
+            (_, None) if text.is_empty() => None,
+            ("", _) => return Err("needs --auto-compaction-mode=periodic or revision".into()),
+            ("revision", Some(revisions)) => Some(AutoCompaction::Revisions(revisions.into())),
+            ("revision", None) => {
+                return Err(format!("must be a number of revisions, not \"{text}\""));
+            }
+            (_, Some(hours)) => Some(AutoCompaction::Periodic(Duration::from_secs(3600) * hours)),
+            (_, None) => positive(value::duration(text)?).map(AutoCompaction::Periodic),
+        })
+    })
 }
 
 fn quota(text: &str) -> Result<Option<u64>, String> {

@@ -73,6 +73,8 @@ pub struct Config {
 
     /// Effective quota on the size of the data; None: no quota was asked for.
     pub quota_backend_bytes: Option<u64>,
+    /// None: history stays until somebody compacts it.
+    pub auto_compaction: Option<AutoCompaction>,
     /// etcd's rule at the quota: no put at all, until the alarm is disarmed by hand.
     pub strict_etcd_quota: bool,
     pub max_txn_ops: usize,
@@ -121,6 +123,15 @@ pub struct InitialMember {
     pub name: String,
     /// Sorted as text, as etcd does before it hashes them.
     pub peer_urls: Vec<Url>,
+}
+
+/// What auto-compaction keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AutoCompaction {
+    /// So long.
+    Periodic(Duration),
+    /// So many revisions.
+    Revisions(i64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

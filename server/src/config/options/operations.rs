@@ -34,9 +34,18 @@ const TRACING: &str = "distributed tracing";
 const ONE_MEMBER: &str = "comparing members' data";
 
 pub(super) static OPTIONS: &[Opt] = &[
-    option("auto-compaction-retention", Text, "0", "History to keep.").refused("auto-compaction"),
-    option("auto-compaction-mode", Choice(&["", "periodic", "revision"]), "periodic", "How.")
-        .accepted("it matters only with --auto-compaction-retention"),
+    option(
+        "auto-compaction-retention",
+        Text,
+        "0",
+        "History to keep: a duration or hours, or a number of revisions; 0 keeps all.",
+    ),
+    option(
+        "auto-compaction-mode",
+        Choice(&["", "periodic", "revision"]),
+        "periodic",
+        "Whether --auto-compaction-retention is a time or a number of revisions.",
+    ),
     option("compaction-batch-limit", Integer(0, i64::MAX), "0", "Revisions in a batch.")
         .experimental()
         .accepted(PACED),

@@ -187,6 +187,24 @@ fn what_needs_no_effect_is_noted() {
 }
 
 #[test]
+fn history_is_kept_for_a_time_or_so_many_revisions() {
+    let hours = |hours: u64| Some(AutoCompaction::Periodic(Duration::from_secs(3600 * hours)));
+    for (args, want) in [
+        ("", None),
+        ("--auto-compaction-retention=0", None),
+        ("--auto-compaction-retention=0s", None),
+        ("--auto-compaction-retention=2", hours(2)),
+        ("--auto-compaction-mode=periodic --auto-compaction-retention=60m", hours(1)),
+        (
+            "--auto-compaction-mode=revision --auto-compaction-retention=1000",
+            Some(AutoCompaction::Revisions(1000)),
+        ),
+    ] {
+        assert_eq!(config(args, "").auto_compaction, want, "{args}");
+    }
+}
+
+#[test]
 fn a_cluster_of_one_with_several_urls() {
     let config = config(
         "--name m1 --initial-cluster-token tok \

@@ -70,9 +70,19 @@ fn what_is_not_supported_is_refused_by_name() {
             "1 --auth-token: authentication is not supported yet; leave the flag out",
         ),
         (
-            "--auto-compaction-retention 1",
+            "--auto-compaction-retention soon",
             "",
-            "1 --auto-compaction-retention: auto-compaction is not supported yet; leave the flag out",
+            "2 --auto-compaction-retention: must be a duration like 5s, 100ms or 1h30m, not \"soon\"; correct --auto-compaction-retention",
+        ),
+        (
+            "--auto-compaction-mode= --auto-compaction-retention 1",
+            "",
+            "2 --auto-compaction-retention: needs --auto-compaction-mode=periodic or revision; correct --auto-compaction-retention",
+        ),
+        (
+            "--auto-compaction-mode revision --auto-compaction-retention 1h",
+            "",
+            "2 --auto-compaction-retention: must be a number of revisions, not \"1h\"; correct --auto-compaction-retention",
         ),
         (
             "--listen-metrics-urls http://127.0.0.1:2381",
