@@ -176,6 +176,7 @@ impl Member {
             snapshot_requests,
             lessor,
             lease_calls,
+            checks: checks(config, &compacted),
             peers,
             peer_options: peer_options(config),
             pages: self.peer_pages(config),
@@ -243,6 +244,15 @@ fn room(config: &Config) -> raft::Room {
 fn admission(config: &Config, current: &Arc<Current>) -> Admission {
     let recent_bytes_max = config.recent_bytes_max * limits::RECENT_PERCENT_MAX / 100;
     Admission::new(current.clone(), config.max_request_bytes, recent_bytes_max)
+}
+
+fn checks(config: &Config, compacted: &watch::Receiver<i64>) -> raft::Checks {
+    raft::Checks {
+        compactions: config.compact_hash_check,
+        all: config.corrupt_check,
+        at_start: config.initial_corrupt_check,
+        compacted: compacted.clone(),
+    }
 }
 
 fn request_timeout(config: &Config) -> Duration {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::settings::Settings;
 use super::{
     AutoCompaction, ClusterState, Config, Error, InitialMember, LogConfig, LogFormat, LogLevel,
-    LogOutput, Url, value,
+    LogOutput, Url, gates, value,
 };
 use crate::limits;
 
@@ -59,6 +59,10 @@ pub(super) fn build(mut settings: Settings) -> Result<Config, Error> {
         pre_vote: flag("pre-vote")?,
         quota_backend_bytes: s.parse("quota-backend-bytes", quota)?,
         auto_compaction: auto_compaction(s)?,
+        corrupt_check: positive(duration("corrupt-check-time")?),
+        compact_hash_check: compact_hash_check(s)?,
+        initial_corrupt_check: flag("experimental-initial-corrupt-check")?
+            || gates::is_switched(s.text("feature-gates"), "InitialCorruptCheck", true),
         strict_etcd_quota: flag("strict-etcd-quota")?,
         max_txn_ops: integer(s, "max-txn-ops")? as usize,
         max_request_bytes: bytes(s, "max-request-bytes", 1, REQUEST_BYTES_MAX)? as usize,
@@ -150,6 +154,14 @@ fn auto_compaction(s: &Settings) -> Result<Option<AutoCompaction>, Error> {
             (_, None) => positive(value::duration(text)?).map(AutoCompaction::Periodic),
         })
     })
+}
+
+fn compact_hash_check(s: &Settings) -> Result<Option<Duration>, Error> {
+    let interval = s.parse("compact-hash-check-time", |text| {
+        positive(value::duration(text)?).ok_or_else(|| format!("must be above 0, not {text}"))
+    })?;
+    let off = gates::is_switched(s.text("feature-gates"), "CompactHashCheck", false);
+    Ok((!off).then_some(interval))
 }
 
 fn quota(text: &str) -> Result<Option<u64>, String> {

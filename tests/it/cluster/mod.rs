@@ -2,6 +2,7 @@
 //! same against the original.
 
 mod admission;
+mod corruption;
 mod disks;
 mod faults;
 mod leases;

@@ -31,7 +31,6 @@ pub(super) static LOGGING: &[Opt] = &[
 
 const PACED: &str = "compaction runs in slices and paces itself";
 const TRACING: &str = "distributed tracing";
-const ONE_MEMBER: &str = "comparing members' data";
 
 pub(super) static OPTIONS: &[Opt] = &[
     option(
@@ -59,12 +58,20 @@ pub(super) static OPTIONS: &[Opt] = &[
         "etcd's feature gates as Gate=true,Gate=false. Those that kvd needs no switch for have no \
          effect, the others are refused.",
     ),
-    option("corrupt-check-time", Duration, "0s", "Time between comparisons of members' data.")
-        .experimental()
-        .refused(ONE_MEMBER),
-    option("compact-hash-check-time", Duration, "1m", "Time between comparisons of hashes.")
-        .experimental()
-        .accepted("it matters only with the gate CompactHashCheck and several members"),
+    option(
+        "corrupt-check-time",
+        Duration,
+        "1h",
+        "Time between comparisons of members' data, unless a compaction has compared it; 0 means none.",
+    )
+    .experimental(),
+    option(
+        "compact-hash-check-time",
+        Duration,
+        "1m",
+        "Time after which members that were late at a compaction are asked for its hash again.",
+    )
+    .experimental(),
     option("downgrade-check-time", Duration, "5s", "Time between looks at a downgrade.")
         .experimental()
         .accepted("kvd does not poll for downgrades"),

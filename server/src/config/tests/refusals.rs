@@ -100,9 +100,9 @@ fn what_is_not_supported_is_refused_by_name() {
             "1 --wal-dir: a log outside the data directory is not supported yet; leave the flag out",
         ),
         (
-            "--corrupt-check-time 1h",
+            "--compact-hash-check-time 0s",
             "",
-            "1 --corrupt-check-time: comparing members' data is not supported yet; leave the flag out",
+            "2 --compact-hash-check-time: must be above 0, not 0s; correct --compact-hash-check-time",
         ),
         (
             "--listen-client-urls https://127.0.0.1:1",
