@@ -38,7 +38,7 @@ macro_rules! scripts {
     };
 }
 
-scripts!(keys, formats, txn, watch, compaction, arguments, member, lease, lock, elect);
+scripts!(keys, formats, txn, watch, compaction, arguments, member, lease, lock, elect, maintenance);
 
 #[test]
 fn every_script_runs() {

@@ -4,9 +4,12 @@
 //! Arguments are checked in etcdctl's order: first the command's own (exit code 128), then the global
 //! ones, and only then is a connection made.
 
+pub(crate) mod alarm;
 pub(crate) mod compaction;
 pub(crate) mod completion;
+pub(crate) mod defrag;
 pub(crate) mod del;
+pub(crate) mod downgrade;
 pub(crate) mod elect;
 pub(crate) mod endpoint;
 pub(crate) mod get;
@@ -45,6 +48,12 @@ pub(crate) enum Command {
     Endpoint(endpoint::Endpoint),
     /// Membership related commands: list, add, remove, update, promote
     Member(member::Member),
+    /// Alarm related commands: list, disarm
+    Alarm(alarm::Alarm),
+    /// Defragments the storage of the members with given endpoints
+    Defrag(defrag::Defrag),
+    /// Downgrade related commands: validate, enable, cancel
+    Downgrade(downgrade::Downgrade),
     /// Transfers leadership to another member of the cluster
     MoveLeader(move_leader::MoveLeader),
     /// Acquires a named lock
@@ -69,6 +78,9 @@ impl Command {
             Self::Lease(command) => command.run(globals).await,
             Self::Endpoint(command) => command.run(globals).await,
             Self::Member(command) => command.run(globals).await,
+            Self::Alarm(command) => command.run(globals).await,
+            Self::Defrag(command) => command.run(globals).await,
+            Self::Downgrade(command) => command.run(globals).await,
             Self::MoveLeader(command) => command.run(globals).await,
             Self::Lock(command) => command.run(globals).await,
             Self::Elect(command) => command.run(globals).await,

@@ -10,7 +10,9 @@ use proto::etcdserverpb::{
 use proto::mvccpb::event::EventType;
 
 use crate::failure::{Failure, header};
-use crate::format::{Answer, EndpointStatus, Format, Style, Subject, Watched, lease_id, parse};
+use crate::format::{
+    Answer, EndpointStatus, Format, Style, Subject, Watched, alarm_name, lease_id, parse,
+};
 use crate::go;
 
 pub(super) fn render(hex: bool, answer: &Answer<'_>) -> Result<Vec<u8>, Failure> {
@@ -67,7 +69,19 @@ pub(super) fn render(hex: bool, answer: &Answer<'_>) -> Result<Vec<u8>, Failure>
             out.header(header(list.header.as_ref())?);
             list.members.iter().for_each(|member| out.member(member));
         }
-        Answer::MemberAdded(_) | Answer::MemberChanged(_) | Answer::LeaderMoved(_) => {
+        Answer::Alarms(list) => {
+            // There is none when alarms were disarmed.
+            list.header.iter().for_each(|header| out.header(header));
+            for alarm in &list.alarms {
+                out.id("MemberID", alarm.member_id);
+                out.field("AlarmType", alarm_name(alarm));
+                out.text.push('\n');
+            }
+        }
+        Answer::MemberAdded(_)
+        | Answer::MemberChanged(_)
+        | Answer::LeaderMoved(_)
+        | Answer::Downgraded(_) => {
             let style = Style { format: Format::Fields, hex, value_only: false };
             return style.check(Subject::Change).map(|()| Vec::new());
         }

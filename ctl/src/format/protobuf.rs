@@ -27,6 +27,8 @@ pub(super) fn render(answer: &Answer<'_>) -> Result<Vec<u8>, Failure> {
         // All such answers have the list's two fields.
         Answer::MemberChanged(changed) => Ok(changed.members.encode_to_vec()),
         Answer::LeaderMoved(moved) => Ok(moved.response.encode_to_vec()),
+        Answer::Alarms(list) => Ok(list.encode_to_vec()),
+        Answer::Downgraded(done) => Ok(done.response.encode_to_vec()),
         Answer::Health(_) | Answer::Status(_) | Answer::HashKv(_) => {
             let style = Style { format: Format::Protobuf, hex: false, value_only: false };
             style.check(Subject::Endpoints).map(|()| Vec::new())

@@ -6,6 +6,7 @@
 
 mod cluster;
 mod lease;
+mod maintenance;
 
 use std::io::{self, Write};
 
@@ -41,6 +42,8 @@ pub(super) fn render(hex: bool, answer: &Answer<'_>) -> Result<Vec<u8>, Failure>
         Answer::MemberAdded(added) => encode(&cluster::MemberAdded::of(&added.response)?),
         Answer::MemberChanged(changed) => encode(&cluster::Members::of(&changed.members)?),
         Answer::LeaderMoved(moved) => encode(&cluster::LeaderMoved::of(&moved.response)),
+        Answer::Alarms(list) => encode(&maintenance::Alarms::of(list)),
+        Answer::Downgraded(done) => encode(&maintenance::Downgraded::of(&done.response)),
     }
 }
 
