@@ -3,7 +3,14 @@
 use std::path::Path;
 
 fn main() {
-    let files = ["rpc.proto", "lock.proto", "election.proto", "internal.proto", "peer.proto"];
+    let files = [
+        "rpc.proto",
+        "lock.proto",
+        "election.proto",
+        "health.proto",
+        "internal.proto",
+        "peer.proto",
+    ];
     let descriptors =
         protox::compile(files, [Path::new("etcd"), Path::new("kvd")]).expect("proto files compile");
     println!("cargo:rerun-if-changed=etcd");

@@ -9,15 +9,31 @@ use tonic::{Code, Status};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// The server refused, or the command line does not parse.
-    Error = 1,
-    BadConnection = 2,
+    Error,
+    BadConnection,
     /// Bad lines on stdin (txn, interactive watch).
-    InvalidInput = 3,
+    InvalidInput,
     /// A known flag with a value that is not supported.
-    BadFeature = 4,
+    BadFeature,
     /// The server ended the watch.
-    Interrupted = 5,
-    BadArguments = 128,
+    Interrupted,
+    BadArguments,
+    /// That of a program that was run.
+    Program(u8),
+}
+
+impl Exit {
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Error => 1,
+            Self::BadConnection => 2,
+            Self::InvalidInput => 3,
+            Self::BadFeature => 4,
+            Self::Interrupted => 5,
+            Self::BadArguments => 128,
+            Self::Program(code) => code,
+        }
+    }
 }
 
 /// A failed command. `line` is complete: it begins with who says it.

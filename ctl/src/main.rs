@@ -15,6 +15,7 @@ mod compare;
 mod keys;
 mod line;
 
+mod presence;
 mod session;
 mod stream;
 mod transport;

@@ -44,5 +44,5 @@ pub(crate) fn failure(failure: &Failure) -> ExitCode {
     if !failure.line.is_empty() {
         note(&failure.line);
     }
-    ExitCode::from(failure.exit as u8)
+    ExitCode::from(failure.exit.code())
 }

@@ -10,6 +10,8 @@ use proto::etcdserverpb::kv_client::KvClient;
 use proto::etcdserverpb::lease_client::LeaseClient;
 use proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use proto::etcdserverpb::watch_client::WatchClient;
+use proto::v3electionpb::election_client::ElectionClient;
+use proto::v3lockpb::lock_client::LockClient;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -71,6 +73,8 @@ impl Connection {
     service!(cluster, ClusterClient);
     service!(auth, AuthClient);
     service!(maintenance, MaintenanceClient);
+    service!(lock, LockClient);
+    service!(election, ElectionClient);
 }
 
 /// Whether a call may be made again elsewhere, and for how long to wait for its answer.

@@ -36,6 +36,9 @@ mod generated {
     pub mod v3electionpb {
         package!("v3electionpb");
     }
+    pub mod healthpb {
+        package!("grpc.health.v1");
+    }
     pub mod kvd {
         pub mod internal {
             package!("kvd.internal");
@@ -47,7 +50,7 @@ mod generated {
 }
 
 pub use generated::kvd::{internal, peer};
-pub use generated::{authpb, etcdserverpb, mvccpb, v3electionpb, v3lockpb};
+pub use generated::{authpb, etcdserverpb, healthpb, mvccpb, v3electionpb, v3lockpb};
 
 /// The paths of all RPCs that clients may call: `/package.Service/Method`.
 pub const METHODS: &[&str] = include!(concat!(env!("OUT_DIR"), "/methods.rs"));

@@ -10,7 +10,10 @@ use proto::etcdserverpb::kv_server::KvServer;
 use proto::etcdserverpb::lease_server::LeaseServer;
 use proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use proto::etcdserverpb::watch_server::WatchServer;
+use proto::healthpb::health_server::HealthServer;
 use proto::internal::MemberAttributes;
+use proto::v3electionpb::election_server::ElectionServer;
+use proto::v3lockpb::lock_server::LockServer;
 use store::datadir::DataDir;
 use store::mvcc::Need;
 use store::wal::Wal;
@@ -18,8 +21,8 @@ use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::api::maintenance::Disk;
-use crate::api::watch::{Guard, WatchService};
-use crate::api::{Auth, Cluster, Identity, Kv, Lease, Maintenance};
+use crate::api::watch::{Guard, Headers, WatchService};
+use crate::api::{Auth, Caller, Cluster, Election, Health, Identity, Kv, Lease, Lock, Maintenance};
 use crate::config::{Config, Url};
 use crate::connection::{self, ConnectionOptions};
 use crate::http_pages::Pages;
@@ -28,7 +31,7 @@ use crate::replica::{Inbox, Replica, Shared};
 use crate::services::Services;
 use crate::snapshots::Snapshots;
 use crate::watch::Hub;
-use crate::{limits, publish, stop};
+use crate::{compactor, limits, publish, quota, stop};
 
 /// One runtime that serves clients.
 pub struct Front {
@@ -58,22 +61,12 @@ impl Front {
         let Self { identity, config, .. } = self;
         let replica = Replica::new(self.shared, inbox, self.poke, self.compacted);
         if let Some(done) = self.publish {
-            let attributes = MemberAttributes {
-                id: identity.member_id,
-                name: config.name.clone(),
-                client_urls: config.advertise_client_urls.iter().map(Url::to_string).collect(),
-                log: self.disk.wal.id(),
-            };
-            let replica = replica.clone();
-            tokio::spawn(async move {
-                publish::publish(replica, attributes).await;
-                // Nobody waits any more when it took too long.
-                let _ = done.send(());
-            });
+            look_after(&replica, &config, identity, (self.disk.wal.id(), done));
         }
         let message_bytes_max = config.max_request_bytes + limits::REQUEST_OVERHEAD_BYTES;
         let kv = Kv::new(replica.clone(), identity, config.max_txn_ops, config.max_request_bytes);
-        let quota = config.quota_backend_bytes.map_or(0, |bytes| bytes as i64);
+        let kv = Arc::new(kv);
+        let quota = config.quota_backend_bytes.map_or(-1, |bytes| bytes as i64);
         let maintenance = Maintenance::new(
             replica.clone(),
             identity,
@@ -82,7 +75,7 @@ impl Front {
             config.server_version.clone(),
             quota,
         );
-        let header = {
+        let header: Headers = {
             let replica = replica.clone();
             Arc::new(move |revision| identity.header(&replica, revision))
         };
@@ -97,13 +90,14 @@ impl Front {
         let lease = Lease::new(replica.clone(), identity, beats, self.stop.clone());
         let watch = WatchService::new(
             &self.hub,
-            header,
+            header.clone(),
             abandoned,
             watch_guard(&replica),
             config.max_request_bytes,
         );
+        let caller = Caller::new(kv.clone(), lease.clone(), watch.clone(), header);
         let services = Services {
-            kv: KvServer::new(kv)
+            kv: KvServer::from_arc(kv)
                 .max_decoding_message_size(message_bytes_max)
                 .max_encoding_message_size(usize::MAX),
             watch: WatchServer::new(watch)
@@ -116,6 +110,11 @@ impl Front {
                 .max_decoding_message_size(message_bytes_max),
             auth: AuthServer::new(Auth::new(replica.clone(), identity))
                 .max_decoding_message_size(message_bytes_max),
+            lock: LockServer::new(Lock::new(caller.clone()))
+                .max_decoding_message_size(message_bytes_max),
+            election: ElectionServer::new(Election::new(caller, self.stop.clone()))
+                .max_decoding_message_size(message_bytes_max),
+            health: HealthServer::new(Health::new(self.stop.clone())),
             replica,
             pages: Arc::new(Pages { version: config.server_version.clone() }),
         };
@@ -138,6 +137,33 @@ fn watch_guard(replica: &Replica) -> Guard {
             gate.recheck(pass)
         }))
     })
+}
+
+/// What one runtime does for the whole member: it tells the cluster who the member is, and `done` when
+/// that is known; it watches the quota; it compacts.
+fn look_after(
+    replica: &Replica,
+    config: &Config,
+    identity: Identity,
+    (log, done): (u64, oneshot::Sender<()>),
+) {
+    let Identity { member_id, .. } = identity;
+    let attributes = MemberAttributes {
+        id: member_id,
+        name: config.name.clone(),
+        client_urls: config.advertise_client_urls.iter().map(Url::to_string).collect(),
+        log,
+    };
+    let publisher = replica.clone();
+    tokio::spawn(async move {
+        publish::publish(publisher, attributes).await;
+        // Nobody waits any more when it took too long.
+        let _ = done.send(());
+    });
+    tokio::spawn(quota::watch(replica.clone(), member_id));
+    if let Some(mode) = config.auto_compaction {
+        tokio::spawn(compactor::run(replica.clone(), mode, member_id));
+    }
 }
 
 pub fn connection_options(config: &Config) -> ConnectionOptions {

@@ -87,6 +87,15 @@ pub const TRANSFER_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 pub const SNAPSHOT_PIECE_BYTES: usize = 256 << 10;
 pub const SNAPSHOT_PIECES_AHEAD: usize = 4;
 
+/// How long after a compaction its hash is compared: the other members are about as far then.
+pub const COMPACTION_CHECK_DELAY: Duration = Duration::from_secs(1);
+
+/// How long another member may take to hash its data.
+pub const HASH_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How often a member looks how much of the quota is used.
+pub const QUOTA_LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
 /// How often the leader looks which leases have ended, how many it takes up at once, and how many of
 /// them it revokes at the same time, as in etcd: clients' writes pass between them.
 pub const LEASE_LOOK_INTERVAL: Duration = Duration::from_millis(500);

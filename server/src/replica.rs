@@ -24,6 +24,7 @@ use crate::admission::{Admission, may_grow};
 use crate::auth::Gate;
 use crate::lease::{self, Lessor};
 use crate::poke::Poke;
+use crate::quota::{Quota, Verdict};
 use crate::raft::types::{Outcome, Proposal};
 use crate::raft::{Change, ChangeError};
 
@@ -110,8 +111,10 @@ pub struct ReplicaOptions {
 
 /// Shared by the handles of all runtimes.
 pub struct Shared {
+    pub member_id: u64,
     pub current: Arc<Current>,
     pub admission: Arc<Admission>,
+    pub quota: Quota,
     pub standing: watch::Receiver<Standing>,
     pub outboxes: Arc<Outboxes>,
     pub options: ReplicaOptions,
@@ -201,6 +204,14 @@ impl Replica {
 
     /// Replicates a command of a client.
     pub async fn propose_as(&self, caller: Option<Caller>, op: command::Op) -> Proposed {
+        match self.shared.quota.look(&self.store(), &op) {
+            Verdict::Admitted => {}
+            Verdict::Refused => return Err(Unavailable::NoSpace),
+            Verdict::Full => {
+                self.shared.quota.raise(self, self.shared.member_id).await;
+                return Err(Unavailable::NoSpace);
+            }
+        }
         let grows = may_grow(&op);
         let proposal = Proposal::new(&Command { caller, ..Command::from(op) });
         let claim = self.shared.admission.claim(&proposal, grows)?;
@@ -281,6 +292,15 @@ impl Replica {
     /// The ids of all leases, as this member knows them.
     pub fn leases(&self) -> Vec<i64> {
         self.shared.lessor.list()
+    }
+
+    pub fn quota(&self) -> &Quota {
+        &self.shared.quota
+    }
+
+    /// Has the housekeeper look whether something is due.
+    pub fn look_around(&self) {
+        self.poke.look();
     }
 
     /// Returns once the rows that a compaction made superfluous are gone.

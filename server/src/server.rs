@@ -20,6 +20,7 @@ use crate::lease::Lessor;
 use crate::listen::{self, Bound};
 use crate::member::Member;
 use crate::poke::{Errands, Poke};
+use crate::quota::Quota;
 use crate::raft;
 use crate::replica::{Admin, Current, Inbox, Outboxes, ReplicaOptions, Requests, Shared, Standing};
 use crate::watch::Hub;
@@ -143,6 +144,8 @@ impl Member {
         };
         let admission = Arc::new(admission(config, &self.current));
         let shared = Arc::new(Shared {
+            member_id: self.identity.member_id,
+            quota: Quota::new(config.quota_backend_bytes, config.strict_etcd_quota),
             current: self.current.clone(),
             admission: admission.clone(),
             standing,
@@ -177,6 +180,7 @@ impl Member {
             snapshot_requests,
             lessor,
             lease_calls,
+            checks: checks(config, &compacted),
             peers,
             peer_options: peer_options(config),
             pages: self.peer_pages(config),
@@ -251,6 +255,15 @@ fn room(config: &Config) -> raft::Room {
 fn admission(config: &Config, current: &Arc<Current>) -> Admission {
     let recent_bytes_max = config.recent_bytes_max * limits::RECENT_PERCENT_MAX / 100;
     Admission::new(current.clone(), config.max_request_bytes, recent_bytes_max)
+}
+
+fn checks(config: &Config, compacted: &watch::Receiver<i64>) -> raft::Checks {
+    raft::Checks {
+        compactions: config.compact_hash_check,
+        all: config.corrupt_check,
+        at_start: config.initial_corrupt_check,
+        compacted: compacted.clone(),
+    }
 }
 
 fn request_timeout(config: &Config) -> Duration {

@@ -13,12 +13,15 @@ use proto::etcdserverpb::kv_server::KvServer;
 use proto::etcdserverpb::lease_server::LeaseServer;
 use proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use proto::etcdserverpb::watch_server::WatchServer;
+use proto::healthpb::health_server::HealthServer;
+use proto::v3electionpb::election_server::ElectionServer;
+use proto::v3lockpb::lock_server::LockServer;
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::{Code, Status};
 
 use crate::api::watch::WatchService;
-use crate::api::{Auth, Cluster, Kv, Lease, Maintenance, metadata, status};
+use crate::api::{Auth, Cluster, Election, Health, Kv, Lease, Lock, Maintenance, metadata, status};
 use crate::auth::Client;
 use crate::http_pages::{Answer, Pages};
 use crate::replica::{Replica, Unavailable};
@@ -32,6 +35,9 @@ pub struct Services {
     pub cluster: ClusterServer<Cluster>,
     pub maintenance: MaintenanceServer<Maintenance>,
     pub auth: AuthServer<Auth>,
+    pub lock: LockServer<Lock>,
+    pub election: ElectionServer<Election>,
+    pub health: HealthServer<Health>,
     pub replica: Replica,
     pub pages: Arc<Pages>,
 }
@@ -75,6 +81,9 @@ impl Services {
             "etcdserverpb.Maintenance" => self.maintenance.clone().call(request),
             "etcdserverpb.Cluster" => self.cluster.clone().call(request),
             "etcdserverpb.Auth" => self.auth.clone().call(request),
+            "v3lockpb.Lock" => self.lock.clone().call(request),
+            "v3electionpb.Election" => self.election.clone().call(request),
+            "grpc.health.v1.Health" => self.health.clone().call(request),
             _ => return answer(status::unimplemented(request.uri().path())),
         };
         Box::pin(async {

@@ -26,6 +26,8 @@ pub enum Refusal {
     FutureRevision,
     #[error("mvcc: database space exceeded")]
     NoSpace,
+    #[error("corrupt cluster")]
+    Corrupt,
     #[error("requested lease not found")]
     LeaseNotFound,
     #[error("lease already exists")]

@@ -38,7 +38,20 @@ macro_rules! scripts {
     };
 }
 
-scripts!(keys, formats, txn, watch, compaction, arguments, member, lease, auth);
+scripts!(
+    keys,
+    formats,
+    txn,
+    watch,
+    compaction,
+    arguments,
+    member,
+    lease,
+    auth,
+    lock,
+    elect,
+    maintenance
+);
 
 #[test]
 fn every_script_runs() {

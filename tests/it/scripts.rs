@@ -26,7 +26,25 @@ macro_rules! directories {
     };
 }
 
-directories!(kv, range, txn, compact, hash, watch, clients, errors, restart, members, lease, auth);
+directories!(
+    kv,
+    range,
+    txn,
+    compact,
+    hash,
+    watch,
+    clients,
+    errors,
+    restart,
+    members,
+    lease,
+    auth,
+    lock,
+    election,
+    health,
+    alarm,
+    maintenance
+);
 
 #[test]
 fn every_directory_runs_and_there_are_enough_steps() {

@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use harness::{Client, Node, NodeOptions, Target, etcd_is_required, go_binary};
 use proto::KeyValue;
+use proto::etcdserverpb::alarm_request::AlarmAction;
 use proto::etcdserverpb::{
-    CompactionRequest, DeleteRangeRequest, HashKvRequest, PutRequest, RangeRequest, RequestOp,
-    TxnRequest, request_op,
+    AlarmMember, AlarmRequest, AlarmType, CompactionRequest, DeleteRangeRequest, HashKvRequest,
+    PutRequest, RangeRequest, RequestOp, TxnRequest, request_op,
 };
 use tonic::Code;
 
@@ -229,6 +230,30 @@ async fn etcd_goes_on_from_what_debians_etcdctl_saved() {
             }
         }
         assert_eq!(change(&mut theirs, 0).await, last + 1, "it goes on from there");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn alarms_go_along_to_an_etcd_that_is_restored() {
+    let (Some(etcdctl), Some(releases)) = (debian("etcdctl"), releases()) else { return };
+    let node = Node::start_one(Target::Kvd).unwrap();
+    let mut ours = Client::connect(&node.endpoint()).await.unwrap();
+    ours.kv.put(put("k".into(), b"v".to_vec())).await.unwrap();
+    let alarm = AlarmMember { member_id: 7, alarm: AlarmType::Nospace.into() };
+    let action = AlarmAction::Activate.into();
+    let raise = AlarmRequest { action, member_id: alarm.member_id, alarm: alarm.alarm };
+    ours.maintenance.alarm(raise).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("saved.db").to_str().unwrap().to_owned();
+    let endpoints = format!("--endpoints={}", node.endpoint());
+    succeed(&etcdctl, &[&endpoints, "snapshot", "save", &file]);
+    for release in releases {
+        let other = restored(&release, &file);
+        let mut theirs = Client::connect(&other.endpoint()).await.unwrap();
+        let list = theirs.maintenance.alarm(AlarmRequest::default()).await.unwrap();
+        assert_eq!(list.into_inner().alarms, [alarm]);
+        let refused = theirs.kv.put(put("new".into(), b"v".to_vec())).await.unwrap_err();
+        assert_eq!(refused.code(), Code::ResourceExhausted);
     }
 }
 

@@ -12,6 +12,9 @@ use proto::etcdserverpb::watch_client::WatchClient;
 use proto::etcdserverpb::{
     AuthenticateRequest, LeaseKeepAliveRequest, LeaseKeepAliveResponse, RangeRequest, StatusRequest,
 };
+use proto::healthpb::health_client::HealthClient;
+use proto::v3electionpb::election_client::ElectionClient;
+use proto::v3lockpb::lock_client::LockClient;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -48,6 +51,9 @@ pub struct Client {
     pub cluster: ClusterClient<Wire>,
     pub maintenance: MaintenanceClient<Wire>,
     pub auth: AuthClient<Wire>,
+    pub lock: LockClient<Wire>,
+    pub election: ElectionClient<Wire>,
+    pub health: HealthClient<Wire>,
     pub channel: Channel,
 }
 
@@ -76,7 +82,10 @@ impl Client {
             cluster: ClusterClient::new(wire.clone()),
             maintenance: MaintenanceClient::new(wire.clone())
                 .max_decoding_message_size(RECEIVE_BYTES_MAX),
-            auth: AuthClient::new(wire),
+            auth: AuthClient::new(wire.clone()),
+            lock: LockClient::new(wire.clone()),
+            election: ElectionClient::new(wire.clone()),
+            health: HealthClient::new(wire),
             channel,
         }
     }

@@ -9,10 +9,10 @@ use std::fmt::Write as _;
 use proto::EncodedKeyValue;
 use proto::etcdserverpb::response_op::Response;
 use proto::etcdserverpb::{
-    CompactionResponse, DeleteRangeResponse, HashKvResponse, LeaseGrantResponse,
-    LeaseKeepAliveResponse, LeaseLeasesResponse, LeaseRevokeResponse, LeaseTimeToLiveResponse,
-    Member, PutResponse, RangeResponse, ResponseHeader, ResponseOp, StatusResponse, TxnResponse,
-    WatchResponse,
+    AlarmResponse, CompactionResponse, DeleteRangeResponse, DowngradeResponse, HashKvResponse,
+    LeaseGrantResponse, LeaseKeepAliveResponse, LeaseLeasesResponse, LeaseRevokeResponse,
+    LeaseTimeToLiveResponse, Member, PutResponse, RangeResponse, ResponseHeader, ResponseOp,
+    StatusResponse, TxnResponse, WatchResponse,
 };
 use proto::mvccpb::Event;
 use proto::mvccpb::event::EventType;
@@ -153,6 +153,27 @@ pub fn hash_kv(answer: &HashKvResponse, ids: &Ids) -> String {
     format!("hashkv {header} hash={hash} compact_revision={compacted} hash_revision={revision}")
 }
 
+pub fn downgrade(answer: &DowngradeResponse, ids: &Ids) -> String {
+    format!("downgrade {} version={}", header(answer.header.as_ref(), ids), answer.version)
+}
+
+/// etcd has them in no order.
+pub fn alarm(answer: &AlarmResponse, ids: &Ids) -> String {
+    let mut lines: Vec<String> = answer
+        .alarms
+        .iter()
+        .map(|alarm| {
+            let member = match alarm.member_id {
+                own if own == ids.member => "M".to_owned(),
+                other => other.to_string(),
+            };
+            format!("\n  {:?} of {member}", alarm.alarm())
+        })
+        .collect();
+    lines.sort();
+    format!("alarm {}{}", header(answer.header.as_ref(), ids), lines.concat())
+}
+
 /// An id that the server chose is another one on every run.
 pub fn lease_grant(answer: &LeaseGrantResponse, chosen: bool, ids: &Ids) -> String {
     let id = match chosen && answer.id > 0 {
@@ -272,7 +293,16 @@ pub fn status(answer: &StatusResponse, ids: &Ids) -> String {
     let mut text = format!("status {header} leader={leader} version={minor}");
     let _ = write!(text, " sizes_ok={sizes} indexes_ok={indexes}");
     let _ = write!(text, " term_ok={}", answer.raft_term == ids.term);
-    let _ = write!(text, " learner={} errors={:?}", answer.is_learner, answer.errors);
+    let own = ids.member.to_string();
+    let mut errors: Vec<String> =
+        answer.errors.iter().map(|error| error.replace(&own, "M")).collect();
+    // etcd has them in no order.
+    errors.sort();
+    let _ = write!(text, " learner={} errors={errors:?}", answer.is_learner);
+    let downgrade = answer.downgrade_info.clone().unwrap_or_default();
+    if downgrade.enabled || !downgrade.target_version.is_empty() {
+        let _ = write!(text, " downgrade={:?} {}", downgrade.target_version, downgrade.enabled);
+    }
     text
 }
 

@@ -80,7 +80,7 @@ impl Endpoint {
 }
 
 /// The client URLs of all members.
-async fn cluster_endpoints(options: Options) -> Result<Vec<String>, Failure> {
+pub(super) async fn cluster_endpoints(options: Options) -> Result<Vec<String>, Failure> {
     let mut session = Session::open(options).await?;
     let members = member::members(&mut session, true).await?.members;
     let endpoints: Vec<String> =

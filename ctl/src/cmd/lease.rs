@@ -134,7 +134,8 @@ async fn keep_alive(globals: &GlobalArgs, args: &[String], once: bool) -> Result
     let id = id_of(args, "lease keep-alive command needs lease ID as argument")?;
     let (style, mut session) = open(globals, Subject::Lease).await?;
     if !once {
-        keep(style, &mut session, id).await?;
+        let told = |response: &_| print::answer(style, &Answer::LeaseKept(response));
+        keep(&mut session, id, told).await?;
         return match style.format {
             Format::Simple => print::line(&format!("lease {} expired or revoked.", lease_id(id))),
             _ => Ok(()),
@@ -150,7 +151,11 @@ async fn keep_alive(globals: &GlobalArgs, args: &[String], once: bool) -> Result
 }
 
 /// Renews a lease until it has ended, at other endpoints when one does not answer.
-async fn keep(style: Style, session: &mut Session, id: i64) -> Result<(), Failure> {
+pub(crate) async fn keep(
+    session: &mut Session,
+    id: i64,
+    mut kept: impl FnMut(&pb::LeaseKeepAliveResponse) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let mut until = Instant::now() + FIRST_PATIENCE;
     let mut keeping = Keeping::open(session.connection(), id);
     loop {
@@ -159,7 +164,7 @@ async fn keep(style: Style, session: &mut Session, id: i64) -> Result<(), Failur
             Err(_) => return Ok(()),
             Ok(Ok(response)) if response.ttl <= 0 => return Ok(()),
             Ok(Ok(response)) => {
-                print::answer(style, &Answer::LeaseKept(&response))?;
+                kept(&response)?;
                 let ttl = Duration::from_secs(response.ttl.unsigned_abs());
                 until = Instant::now() + ttl;
                 tokio::time::sleep(ttl / KEEPALIVES_PER_TTL).await;

@@ -4,14 +4,19 @@
 //! Arguments are checked in etcdctl's order: first the command's own (exit code 128), then the global
 //! ones, and only then is a connection made.
 
+pub(crate) mod alarm;
 pub(crate) mod auth;
 mod auth_call;
 pub(crate) mod compaction;
 pub(crate) mod completion;
+pub(crate) mod defrag;
 pub(crate) mod del;
+pub(crate) mod downgrade;
+pub(crate) mod elect;
 pub(crate) mod endpoint;
 pub(crate) mod get;
 pub(crate) mod lease;
+pub(crate) mod lock;
 pub(crate) mod member;
 pub(crate) mod move_leader;
 pub(crate) mod put;
@@ -47,6 +52,12 @@ pub(crate) enum Command {
     Endpoint(endpoint::Endpoint),
     /// Membership related commands: list, add, remove, update, promote
     Member(member::Member),
+    /// Alarm related commands: list, disarm
+    Alarm(alarm::Alarm),
+    /// Defragments the storage of the members with given endpoints
+    Defrag(defrag::Defrag),
+    /// Downgrade related commands: validate, enable, cancel
+    Downgrade(downgrade::Downgrade),
     /// Transfers leadership to another member of the cluster
     MoveLeader(move_leader::MoveLeader),
     /// Enable or disable authentication
@@ -55,6 +66,10 @@ pub(crate) enum Command {
     User(user::User),
     /// Role related commands: add, delete, get, list, grant-permission, revoke-permission
     Role(role::Role),
+    /// Acquires a named lock
+    Lock(lock::Lock),
+    /// Observes and participates in leader election
+    Elect(elect::Elect),
     /// Prints the version of kvctl
     Version,
     /// Generates a completion script for a shell
@@ -73,10 +88,15 @@ impl Command {
             Self::Lease(command) => command.run(globals).await,
             Self::Endpoint(command) => command.run(globals).await,
             Self::Member(command) => command.run(globals).await,
+            Self::Alarm(command) => command.run(globals).await,
+            Self::Defrag(command) => command.run(globals).await,
+            Self::Downgrade(command) => command.run(globals).await,
             Self::MoveLeader(command) => command.run(globals).await,
             Self::Auth(command) => command.run(globals).await,
             Self::User(command) => command.run(globals).await,
             Self::Role(command) => command.run(globals).await,
+            Self::Lock(command) => command.run(globals).await,
+            Self::Elect(command) => command.run(globals).await,
             Self::Version => version::run(),
             Self::Completion(command) => command.run(),
         }

@@ -11,7 +11,8 @@ use proto::mvccpb::event::EventType;
 
 use crate::failure::{Failure, header};
 use crate::format::{
-    Answer, AuthAnswer, EndpointStatus, Format, Style, Subject, Watched, lease_id, parse,
+    Answer, AuthAnswer, EndpointStatus, Format, Style, Subject, Watched, alarm_name, lease_id,
+    parse,
 };
 use crate::go;
 
@@ -73,7 +74,19 @@ pub(super) fn render(hex: bool, answer: &Answer<'_>) -> Result<Vec<u8>, Failure>
             out.header(answer.header()?);
             out.auth(answer)?;
         }
-        Answer::MemberAdded(_) | Answer::MemberChanged(_) | Answer::LeaderMoved(_) => {
+        Answer::Alarms(list) => {
+            // There is none when alarms were disarmed.
+            list.header.iter().for_each(|header| out.header(header));
+            for alarm in &list.alarms {
+                out.id("MemberID", alarm.member_id);
+                out.field("AlarmType", alarm_name(alarm));
+                out.text.push('\n');
+            }
+        }
+        Answer::MemberAdded(_)
+        | Answer::MemberChanged(_)
+        | Answer::LeaderMoved(_)
+        | Answer::Downgraded(_) => {
             let style = Style { format: Format::Fields, hex, value_only: false };
             return style.check(Subject::Change).map(|()| Vec::new());
         }

@@ -22,10 +22,10 @@ pub(crate) use auth::AuthAnswer;
 
 use proto::KeyValue;
 use proto::etcdserverpb::{
-    DeleteRangeResponse, HashKvResponse, LeaseGrantResponse, LeaseKeepAliveResponse,
-    LeaseLeasesResponse, LeaseRevokeResponse, LeaseTimeToLiveResponse, Member, MemberAddResponse,
-    MemberListResponse, MoveLeaderResponse, PutResponse, RangeResponse, ResponseHeader,
-    StatusResponse, TxnResponse,
+    AlarmMember, AlarmResponse, AlarmType, DeleteRangeResponse, DowngradeResponse, HashKvResponse,
+    LeaseGrantResponse, LeaseKeepAliveResponse, LeaseLeasesResponse, LeaseRevokeResponse,
+    LeaseTimeToLiveResponse, Member, MemberAddResponse, MemberListResponse, MoveLeaderResponse,
+    PutResponse, RangeResponse, ResponseHeader, StatusResponse, TxnResponse,
 };
 use proto::mvccpb::Event;
 
@@ -80,6 +80,8 @@ pub(crate) enum Answer<'a> {
     MemberChanged(&'a MemberChanged),
     LeaderMoved(&'a LeaderMoved),
     Auth(&'a AuthAnswer),
+    Alarms(&'a AlarmResponse),
+    Downgraded(&'a Downgraded),
 }
 
 /// What a watcher hears at once. `events` is `None` only if the watch was refused.
@@ -152,6 +154,13 @@ pub(crate) struct LeaderMoved {
     pub(crate) response: MoveLeaderResponse,
 }
 
+/// A downgrade that was validated, enabled or canceled.
+#[derive(Debug)]
+pub(crate) struct Downgraded {
+    pub(crate) what: &'static str,
+    pub(crate) response: DowngradeResponse,
+}
+
 /// Which formats can show an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Subject {
@@ -220,6 +229,14 @@ fn parse(kv: &proto::EncodedKeyValue) -> Result<KeyValue, Failure> {
     kv.parse().map_err(|error| {
         Failure::new(Exit::Error, format!("the server sent an unreadable key-value pair: {error}"))
     })
+}
+
+/// An alarm's name, as in the text form of its message.
+fn alarm_name(alarm: &AlarmMember) -> String {
+    match AlarmType::try_from(alarm.alarm) {
+        Ok(kind) => kind.as_str_name().to_owned(),
+        Err(_) => alarm.alarm.to_string(),
+    }
 }
 
 /// Cells of a status line, in etcdctl's order.

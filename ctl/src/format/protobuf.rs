@@ -28,6 +28,8 @@ pub(super) fn render(answer: &Answer<'_>) -> Result<Vec<u8>, Failure> {
         Answer::MemberChanged(changed) => Ok(changed.members.encode_to_vec()),
         Answer::Auth(answer) => Ok(answer.message()),
         Answer::LeaderMoved(moved) => Ok(moved.response.encode_to_vec()),
+        Answer::Alarms(list) => Ok(list.encode_to_vec()),
+        Answer::Downgraded(done) => Ok(done.response.encode_to_vec()),
         Answer::Health(_) | Answer::Status(_) | Answer::HashKv(_) => {
             let style = Style { format: Format::Protobuf, hex: false, value_only: false };
             style.check(Subject::Endpoints).map(|()| Vec::new())

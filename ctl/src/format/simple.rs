@@ -9,8 +9,8 @@ use proto::mvccpb::event::EventType;
 
 use crate::failure::{Failure, header};
 use crate::format::{
-    Answer, LeaseTime, MemberAdded, MemberChanged, Style, Watched, hash_cells, lease_id,
-    member_cells, parse, status_cells,
+    Answer, LeaseTime, MemberAdded, MemberChanged, Style, Watched, alarm_name, hash_cells,
+    lease_id, member_cells, parse, status_cells,
 };
 use crate::go;
 
@@ -54,6 +54,19 @@ pub(super) fn render(style: Style, answer: &Answer<'_>) -> Result<Vec<u8>, Failu
         Answer::Auth(answer) => answer.lines().iter().for_each(|line| out.raw_line(line)),
         Answer::LeaderMoved(moved) => {
             out.line(&format!("Leadership transferred from {:x} to {:x}", moved.from, moved.to));
+        }
+        Answer::Alarms(list) => {
+            for alarm in &list.alarms {
+                let member = match alarm.member_id {
+                    0 => String::new(),
+                    id => format!("memberID:{id} "),
+                };
+                out.line(&format!("{member}alarm:{} ", alarm_name(alarm)));
+            }
+        }
+        Answer::Downgraded(done) => {
+            let (what, version) = (done.what, &done.response.version);
+            out.line(&format!("Downgrade {what} success, cluster version {version}"));
         }
     }
     Ok(out.bytes)

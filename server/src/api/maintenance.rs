@@ -7,13 +7,16 @@ use std::sync::Arc;
 use proto::etcdserverpb::alarm_request::AlarmAction;
 use proto::etcdserverpb::maintenance_server;
 use proto::etcdserverpb::{
-    AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, DowngradeRequest,
-    DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest, HashResponse, MoveLeaderRequest,
-    MoveLeaderResponse, SnapshotRequest, SnapshotResponse, StatusRequest, StatusResponse,
+    AlarmMember, AlarmRequest, AlarmResponse, AlarmType, DefragmentRequest, DefragmentResponse,
+    DowngradeInfo, DowngradeRequest, DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest,
+    HashResponse, MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest, SnapshotResponse,
+    StatusRequest, StatusResponse,
 };
+use proto::internal::command::Op;
+use store::mvcc::Response as Answer;
 use tonic::{Request, Response, Status};
 
-use super::{Identity, kv, status};
+use super::{Identity, downgrade, kv, mismatch, status};
 use crate::replica::{Admin, Replica};
 use crate::snapshots::{SnapshotReader, Snapshots};
 
@@ -53,6 +56,19 @@ fn storage_version(version: &str) -> String {
     match (parts.next(), parts.next()) {
         (Some(major), Some(minor)) => format!("{major}.{minor}.0"),
         _ => version.to_owned(),
+    }
+}
+
+/// An alarm in the text form of its message, as etcd tells it.
+fn alarm_text(alarm: &AlarmMember) -> String {
+    let mut text = String::new();
+    if alarm.member_id != 0 {
+        text += &format!("memberID:{} ", alarm.member_id);
+    }
+    match alarm.alarm() {
+        AlarmType::Nospace => text + "alarm:NOSPACE ",
+        AlarmType::Corrupt => text + "alarm:CORRUPT ",
+        AlarmType::None => text,
     }
 }
 
@@ -104,6 +120,11 @@ impl maintenance_server::Maintenance for Maintenance {
         if standing.leader == 0 {
             errors.push("etcdserver: no leader".to_owned());
         }
+        errors.extend(store.alarms(AlarmType::None.into()).iter().map(alarm_text));
+        let downgrade_info = match store.downgrade_target() {
+            Some(target_version) => DowngradeInfo { enabled: true, target_version },
+            None => DowngradeInfo::default(),
+        };
         Ok(Response::new(StatusResponse {
             header: Some(self.identity.header(&self.replica, store.revision())),
             version: self.version.clone(),
@@ -120,7 +141,7 @@ impl maintenance_server::Maintenance for Maintenance {
                 .any(|member| member.id == self.identity.member_id && member.is_learner),
             storage_version: storage_version(&self.version),
             db_size_quota: self.quota_bytes,
-            downgrade_info: Some(Default::default()),
+            downgrade_info: Some(downgrade_info),
         }))
     }
 
@@ -153,26 +174,37 @@ impl maintenance_server::Maintenance for Maintenance {
     ) -> Result<Response<AlarmResponse>, Status> {
         let gate = self.replica.gate();
         let client = gate.client(&request);
-        let is_question = request.get_ref().action() == AlarmAction::Get;
-        let allowed = match is_question {
-            true => gate.check_user(&client).await,
-            false => gate.check_root(&client).await,
-        };
-        allowed.map_err(status::refused)?;
-        // No alarm can be raised yet, so the list that health checks ask for is empty.
-        if !is_question {
-            return Err(status::unimplemented("raising and disarming alarms"));
+        let request = request.into_inner();
+        if request.action() == AlarmAction::Get {
+            gate.check_user(&client).await.map_err(status::refused)?;
+            // etcd puts the question into its log; a read that is as new leaves the card alone.
+            self.replica.read_barrier().await.map_err(status::unavailable)?;
+            let store = self.replica.store();
+            let header = Some(self.identity.header(&self.replica, store.revision()));
+            return Ok(Response::new(AlarmResponse {
+                header,
+                alarms: store.alarms(request.alarm),
+            }));
         }
-        let revision = self.replica.store().revision();
-        let header = Some(self.identity.header(&self.replica, revision));
-        Ok(Response::new(AlarmResponse { header, alarms: Vec::new() }))
+        gate.check_root(&client).await.map_err(status::refused)?;
+        let applied = self.replica.propose(Op::Alarm(request)).await;
+        let answer = applied.map_err(status::unavailable)?.map_err(status::refused)?;
+        let Answer::Alarm(mut response) = answer else { mismatch() };
+        self.identity.complete(&self.replica, &mut response.header);
+        Ok(Response::new(response))
     }
 
+    /// Answers at once, and holds up nobody.
     async fn defragment(
         &self,
         _request: Request<DefragmentRequest>,
     ) -> Result<Response<DefragmentResponse>, Status> {
-        Err(status::unimplemented("Defragment"))
+        // Rows that are gone leave the engine at checkpoints, and what they took is used again.
+        tracing::info!(
+            "defragment: there is nothing to do, space is given back as it becomes free"
+        );
+        self.replica.look_around();
+        Ok(Response::new(DefragmentResponse::default()))
     }
 
     type SnapshotStream =
@@ -203,8 +235,11 @@ impl maintenance_server::Maintenance for Maintenance {
 
     async fn downgrade(
         &self,
-        _request: Request<DowngradeRequest>,
+        request: Request<DowngradeRequest>,
     ) -> Result<Response<DowngradeResponse>, Status> {
-        Err(status::unimplemented("Downgrade"))
+        let (replica, version) = (&self.replica, &self.version);
+        let answer =
+            downgrade::downgrade(replica, self.identity, version, request.into_inner()).await?;
+        Ok(Response::new(answer))
     }
 }

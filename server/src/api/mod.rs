@@ -4,6 +4,9 @@
 
 mod auth;
 mod cluster;
+mod concurrency;
+mod downgrade;
+mod health;
 mod kv;
 mod lease;
 pub mod maintenance;
@@ -13,6 +16,8 @@ pub mod watch;
 
 pub use auth::Auth;
 pub use cluster::Cluster;
+pub use concurrency::{Caller, Election, Lock};
+pub use health::Health;
 pub use kv::Kv;
 pub use lease::Lease;
 pub use maintenance::Maintenance;

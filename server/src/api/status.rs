@@ -31,6 +31,7 @@ pub fn refused(refusal: Refusal) -> Status {
             Code::OutOfRange
         }
         Refusal::NoSpace => Code::ResourceExhausted,
+        Refusal::Corrupt => Code::DataLoss,
         Refusal::LeaseNotFound | Refusal::MemberNotFound => Code::NotFound,
         Refusal::PeerUrlExists
         | Refusal::LeaseExists
@@ -94,6 +95,22 @@ pub fn password(error: PasswordError) -> Status {
 
 pub fn bad_member_urls() -> Status {
     etcd(Code::InvalidArgument, "given member URLs are invalid")
+}
+
+pub fn no_cluster_version() -> Status {
+    etcd(Code::FailedPrecondition, "cluster version not found during downgrade")
+}
+
+pub fn bad_downgrade_format() -> Status {
+    etcd(Code::InvalidArgument, "wrong downgrade target version format")
+}
+
+pub fn bad_downgrade_target() -> Status {
+    etcd(Code::InvalidArgument, "invalid downgrade target version")
+}
+
+pub fn downgrade_in_progress() -> Status {
+    etcd(Code::FailedPrecondition, "cluster has a downgrade job in progress")
 }
 
 /// For calls that a member without a vote does not answer.

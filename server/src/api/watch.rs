@@ -62,6 +62,11 @@ impl WatchService {
         let fragment_bytes = request_bytes_max + REQUEST_OVERHEAD_BYTES;
         Self { lane, headers, abandoned, guard, fragment_bytes }
     }
+
+    /// A watch of this process's own.
+    pub fn subscribe(&self) -> Subscription {
+        self.lane.subscribe()
+    }
 }
 
 #[tonic::async_trait]

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::settings::Settings;
 use super::{
-    ClusterState, Config, Error, InitialMember, LogConfig, LogFormat, LogLevel, LogOutput, Url,
-    auth_token, value,
+    AutoCompaction, ClusterState, Config, Error, InitialMember, LogConfig, LogFormat, LogLevel,
+    LogOutput, Url, auth_token, gates, value,
 };
 use crate::limits;
 
@@ -58,6 +58,12 @@ pub(super) fn build(mut settings: Settings) -> Result<Config, Error> {
         initial_election_tick_advance: flag("initial-election-tick-advance")?,
         pre_vote: flag("pre-vote")?,
         quota_backend_bytes: s.parse("quota-backend-bytes", quota)?,
+        auto_compaction: auto_compaction(s)?,
+        corrupt_check: positive(duration("corrupt-check-time")?),
+        compact_hash_check: compact_hash_check(s)?,
+        initial_corrupt_check: flag("experimental-initial-corrupt-check")?
+            || gates::is_switched(s.text("feature-gates"), "InitialCorruptCheck", true),
+        strict_etcd_quota: flag("strict-etcd-quota")?,
         max_txn_ops: integer(s, "max-txn-ops")? as usize,
         max_request_bytes: bytes(s, "max-request-bytes", 1, REQUEST_BYTES_MAX)? as usize,
         max_concurrent_streams: integer(s, "max-concurrent-streams")? as u32,
@@ -132,6 +138,33 @@ fn bytes(s: &Settings, name: &str, min: i64, max: i64) -> Result<u64, Error> {
 
 fn positive(duration: Duration) -> Option<Duration> {
     (!duration.is_zero()).then_some(duration)
+}
+
+/// A number is of hours or of revisions, as the mode says; a duration is one of the periodic mode.
+fn auto_compaction(s: &Settings) -> Result<Option<AutoCompaction>, Error> {
+    let mode = s.text("auto-compaction-mode");
+    s.parse("auto-compaction-retention", |text| {
+        let number = text.parse::<u32>().ok();
+        Ok(match (mode, number) {
+            (_, Some(0)) => None,
+            (_, None) if text.is_empty() => None,
+            ("", _) => return Err("needs --auto-compaction-mode=periodic or revision".into()),
+            ("revision", Some(revisions)) => Some(AutoCompaction::Revisions(revisions.into())),
+            ("revision", None) => {
+                return Err(format!("must be a number of revisions, not \"{text}\""));
+            }
+            (_, Some(hours)) => Some(AutoCompaction::Periodic(Duration::from_secs(3600) * hours)),
+            (_, None) => positive(value::duration(text)?).map(AutoCompaction::Periodic),
+        })
+    })
+}
+
+fn compact_hash_check(s: &Settings) -> Result<Option<Duration>, Error> {
+    let interval = s.parse("compact-hash-check-time", |text| {
+        positive(value::duration(text)?).ok_or_else(|| format!("must be above 0, not {text}"))
+    })?;
+    let off = gates::is_switched(s.text("feature-gates"), "CompactHashCheck", false);
+    Ok((!off).then_some(interval))
 }
 
 fn quota(text: &str) -> Result<Option<u64>, String> {

@@ -6,18 +6,17 @@ use super::{suggest, value};
 enum Effect {
     /// Nothing, for this reason.
     None(&'static str),
+    /// Somebody asks for it by name.
+    Used,
     Refused,
 }
 
 const GATES: &[(&str, Effect)] = &[
     ("AllAlpha", Effect::None("kvd has no alpha features")),
     ("AllBeta", Effect::None("kvd has no beta features")),
-    ("CompactHashCheck", Effect::None("there are no other members to compare with")),
+    ("CompactHashCheck", Effect::Used),
     ("FastLeaseKeepAlive", Effect::None("keepalives share a round anyway")),
-    (
-        "InitialCorruptCheck",
-        Effect::None("kvd always checks its own data, and there are no other members to ask"),
-    ),
+    ("InitialCorruptCheck", Effect::Used),
     ("LeaseCheckpoint", Effect::None("kvd needs no switch for it")),
     ("LeaseCheckpointPersist", Effect::None("kvd needs no switch for it")),
     ("PriorityRequest", Effect::None("kvd needs no switch for it")),
@@ -48,6 +47,13 @@ pub(super) fn parse(text: &str) -> Result<Vec<String>, String> {
         }
     }
     Ok(notes)
+}
+
+/// Whether a gate was switched that way, in a text that parses; the last word counts.
+pub(super) fn is_switched(text: &str, gate: &str, on: bool) -> bool {
+    let words = value::list(text).filter_map(|word| word.split_once('='));
+    let switched = words.filter(|(name, _)| name.trim() == gate).last();
+    switched.is_some_and(|(_, value)| value::boolean(value.trim()) == Ok(on))
 }
 
 fn unknown(name: &str) -> String {

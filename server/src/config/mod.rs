@@ -75,6 +75,17 @@ pub struct Config {
 
     /// Effective quota on the size of the data; None: no quota was asked for.
     pub quota_backend_bytes: Option<u64>,
+    /// None: history stays until somebody compacts it.
+    pub auto_compaction: Option<AutoCompaction>,
+    /// How often members compare the hashes of their data; None: never.
+    pub corrupt_check: Option<Duration>,
+    /// How often the leader looks whether the hashes that members kept at compactions are equal, apart
+    /// from each compaction's own look; None: they are not compared.
+    pub compact_hash_check: Option<Duration>,
+    /// A member that starts compares its data with the others' and ends if it differs.
+    pub initial_corrupt_check: bool,
+    /// etcd's rule at the quota: no put at all, until the alarm is disarmed by hand.
+    pub strict_etcd_quota: bool,
     pub max_txn_ops: usize,
     pub max_request_bytes: usize,
     pub max_concurrent_streams: u32,
@@ -126,6 +137,15 @@ pub struct InitialMember {
     pub name: String,
     /// Sorted as text, as etcd does before it hashes them.
     pub peer_urls: Vec<Url>,
+}
+
+/// What auto-compaction keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AutoCompaction {
+    /// So long.
+    Periodic(Duration),
+    /// So many revisions.
+    Revisions(i64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

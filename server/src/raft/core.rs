@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::campaign::Campaigns;
 use super::contact::Contact;
+use super::corruption::{self, Checks};
 use super::forward::{self, Forwarded};
 use super::links::{AddressBook, Links, Me, REMOVED_REMEDY};
 use super::log::Log;
@@ -61,6 +62,7 @@ pub struct Start {
     pub lessor: Arc<Lessor>,
     /// Questions about leases: both ends, as other members ask here too.
     pub lease_calls: (mpsc::UnboundedSender<Call>, mpsc::UnboundedReceiver<Call>),
+    pub checks: Checks,
     /// Connections of peers, and what they find besides consensus.
     pub peers: mpsc::UnboundedReceiver<std::net::TcpStream>,
     pub peer_options: ConnectionOptions,
@@ -138,9 +140,9 @@ pub async fn start(start: Start, mut stop: watch::Receiver<bool>) -> anyhow::Res
     };
     let leases = leases::start((&raft, &handle, &links), start.lessor, start.lease_calls);
     let service = PeerService::new(raft.clone(), handle.clone(), me, start.snapshots, leases);
-    let services = door::PeerServices::new(service, start.pages);
-    let options = start.peer_options;
-    let door = tokio::spawn(crate::connection::serve(start.peers, services, options, stop.clone()));
+    let door = door::PeerServices::new(service, start.pages);
+    let door = serve_peers(door, (start.peers, start.peer_options), stop.clone());
+    corruption::start((&raft, &handle, &links), start.checks);
     bootstrap(&raft, me.member_id, founders).await?;
 
     let (again, mut refused) = mpsc::unbounded_channel();
@@ -185,6 +187,14 @@ pub async fn start(start: Start, mut stop: watch::Receiver<bool>) -> anyhow::Res
     }
     this.raft.shutdown().await.context("stopping consensus")?;
     door.await.context("serving peers")
+}
+
+fn serve_peers(
+    services: door::PeerServices,
+    (peers, options): (mpsc::UnboundedReceiver<std::net::TcpStream>, ConnectionOptions),
+    stop: watch::Receiver<bool>,
+) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(crate::connection::serve(peers, services, options, stop))
 }
 
 fn raft_config(start: &Start) -> anyhow::Result<Arc<Config>> {

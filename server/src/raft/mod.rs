@@ -21,6 +21,7 @@ mod campaign;
 mod change;
 mod contact;
 mod core;
+mod corruption;
 mod door;
 mod forward;
 mod leases;
@@ -40,6 +41,7 @@ mod wire;
 
 pub use self::change::{Change, ChangeError};
 pub use self::core::{Start, start};
+pub use self::corruption::Checks;
 pub use self::forward::Forwarded;
 pub use self::links::Me;
 pub use self::log::Log;

@@ -10,6 +10,7 @@ use openraft::raft::{AppendEntriesRequest, StreamAppendError};
 use openraft::storage::Snapshot;
 use proto::peer::snapshot_piece::Piece;
 use proto::peer::{self, peer_server};
+use store::mvcc::HashKv;
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
@@ -19,7 +20,7 @@ use super::forward;
 use super::links::{LOST_LOG, LOST_LOG_REMEDY, Me, REMOVED};
 use super::machine::SnapshotFile;
 use super::types::{self, Types};
-use super::{change, leases, transfer, wire};
+use super::{change, corruption, leases, transfer, wire};
 use crate::lease::Call;
 use crate::snapshots::Snapshots;
 
@@ -255,6 +256,15 @@ impl peer_server::Peer for PeerService {
         let patience = self.handle.election_timeout;
         let answers = leases::answer(&self.leases, questions, patience).await;
         Ok(Response::new(peer::LeasesResponse { answers }))
+    }
+
+    async fn hash(&self, request: Request<peer::HashRequest>) -> Answer<peer::HashResponse> {
+        let peer::HashRequest { identity, revision } = request.into_inner();
+        self.check(identity)?;
+        let hash = corruption::hash(self.handle.current.load(), revision).await;
+        let HashKv { hash, compact_revision, hash_revision } =
+            hash.map_err(Status::out_of_range)?;
+        Ok(Response::new(peer::HashResponse { hash, compact_revision, hash_revision }))
     }
 
     async fn change_members(

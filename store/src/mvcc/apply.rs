@@ -4,13 +4,15 @@
 use std::sync::Arc;
 
 use proto::etcdserverpb::{
-    AuthenticateResponse, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse,
-    LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeResponse, PutRequest, PutResponse,
-    ResponseHeader, TxnResponse,
+    AlarmResponse, AuthenticateResponse, CompactionResponse, DeleteRangeRequest,
+    DeleteRangeResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeResponse, PutRequest,
+    PutResponse, ResponseHeader, TxnResponse,
 };
 use proto::internal::{self, command::Op};
 
+use super::alarms;
 use super::auth::Need;
+use super::downgrade;
 use super::leases::Lease;
 use super::members;
 use super::recent::RevisionEvents;
@@ -48,6 +50,7 @@ pub enum Response {
     /// Of a command about users or roles: they all answer a header alone.
     Auth(ResponseHeader),
     Token(AuthenticateResponse),
+    Alarm(AlarmResponse),
 }
 
 /// How far the apply thread is.
@@ -90,13 +93,18 @@ impl Store {
 
 type Outcome = Result<Response, Refusal>;
 
-/// Whether the caller may do that, by the users and roles of this moment.
+/// Whether the data may change as it is, and the caller may change it, by the users and roles of this
+/// moment.
 fn permitted(write: &mut Write<'_>, command: &internal::Command) -> Result<(), Refusal> {
+    let Some(op) = &command.op else { return Ok(()) };
+    if let Some(refusal) = alarms::refusal(write.state(), op) {
+        return Err(refusal);
+    }
     let store = write.store;
     // What a leader decided by itself is nobody's command.
-    let (Some(op), true, 0) = (&command.op, store.auth_enabled(), command.only_in_term) else {
+    if !store.auth_enabled() || command.only_in_term != 0 {
         return Ok(());
-    };
+    }
     write.release();
     let nobody = internal::Caller::default();
     let caller = command.caller.as_ref().unwrap_or(&nobody);
@@ -117,12 +125,20 @@ fn run(write: &mut Write<'_>, id: LogId, command: &internal::Command) -> Result<
             }
             Ok(Response::None)
         }
+        Some(Op::Alarm(request)) => {
+            let revision = write.revision();
+            Ok(Response::Alarm(alarms::apply(write.state(), revision, request)))
+        }
         Some(Op::MemberAttributes(attributes)) => {
             members::describe(write.state(), attributes);
             Ok(Response::None)
         }
         Some(Op::MemberUpdate(update)) => {
             members::update(write.state(), update).map(|()| Response::None)
+        }
+        Some(Op::DowngradeInfo(info)) => {
+            downgrade::apply(write.state(), info);
+            Ok(Response::None)
         }
         Some(op) => change_auth(write, id, op),
         None => Ok(Response::None),

@@ -65,6 +65,11 @@ impl Store {
         Ok(HashKvRead { store, work, _pin: Some(self.pin(compacted)) })
     }
 
+    /// Those that the newest compactions left, the newest first.
+    pub fn compaction_hashes(&self) -> Vec<HashKv> {
+        self.state().hashes.iter().rev().copied().collect()
+    }
+
     /// Begins the hash of rows and tables, everything but what members rightly differ in.
     pub fn hash(self: &Arc<Self>) -> HashRead {
         let state = self.state();

@@ -28,8 +28,10 @@ mod index;
 mod recent;
 mod rows;
 
+mod alarms;
 mod auth;
 mod cache;
+mod downgrade;
 mod leases;
 mod members;
 mod meta;
@@ -61,6 +63,7 @@ mod open;
 #[cfg(test)]
 mod tests;
 
+pub use alarms::Alarms;
 pub use apply::{Applied, Input, Response};
 pub use auth::{Auth, Need, ROOT};
 pub use hash::{HashKv, HashKvRead, HashRead};

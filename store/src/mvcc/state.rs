@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use proto::internal;
 
+use super::alarms::Alarms;
 use super::checkpoint::Frozen;
 use super::chunks::Chunks;
 use super::compact::Due;
@@ -39,6 +40,8 @@ pub(super) struct State {
     pub(super) membership: Option<(LogId, internal::Membership)>,
     pub(super) members: Vec<Member>,
     pub(super) tables: Tables,
+    /// What the tables say of alarms.
+    pub(super) alarms: Alarms,
     pub(super) leases: Leases,
     /// Rows that are the live version of their key.
     pub(super) live_bytes: u64,
@@ -64,6 +67,7 @@ impl State {
             hashes: VecDeque::new(),
             membership: meta.membership,
             members: meta.members,
+            alarms: Alarms::of(&meta.tables),
             tables: meta.tables,
             leases: Leases::default(),
             live_bytes: 0,

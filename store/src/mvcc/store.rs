@@ -118,6 +118,12 @@ impl Store {
         }
     }
 
+    /// What a quota counts.
+    pub fn used_bytes(&self) -> u64 {
+        let state = self.state();
+        state.live_bytes + state.history_bytes
+    }
+
     /// The row written at `at`; `None` when a compaction has removed it, or there never was one.
     pub fn row(&self, at: Revision) -> Result<Option<EncodedKeyValue>, Fatal> {
         {

@@ -8,6 +8,7 @@ use proto::etcdserverpb::{
     TxnResponse,
 };
 
+use super::alarms::put_grows;
 use super::compare::CompareWork;
 use super::state::State;
 use super::store::{Step, Store};
@@ -28,6 +29,10 @@ impl Write<'_> {
     ) -> Result<Result<TxnResponse, Refusal>, Fatal> {
         self.release();
         let path = decide(self.store, request, self.before)?;
+        let state = self.state();
+        if state.alarms.no_space && grows(state, &path) {
+            return Ok(Err(Refusal::NoSpace));
+        }
         if let Err(refusal) = check(self.state(), &path, &mut Vec::new()) {
             return Ok(Err(refusal));
         }
@@ -91,6 +96,15 @@ fn holds(store: &Store, compare: &Compare, revision: i64) -> Result<bool, Fatal>
             return Ok(verdict);
         }
     }
+}
+
+/// Whether a put of the branch makes the data larger. A key is put once, and not also deleted.
+fn grows(state: &State, path: &Path<'_>) -> bool {
+    let puts = path
+        .ops
+        .iter()
+        .any(|op| matches!(&op.request, Some(Request::RequestPut(put)) if put_grows(state, put)));
+    puts || path.nested.iter().any(|nested| grows(state, nested))
 }
 
 /// Refuses what could fail half-way. `deleted` gathers where the deletes so far begin that have no

@@ -2,12 +2,15 @@
 //! same against the original.
 
 mod admission;
+mod corruption;
 mod disks;
 mod faults;
 mod leases;
+mod maintenance;
 mod network;
 mod peers;
 mod snapshots;
+mod turns;
 
 use std::fs;
 use std::path::{Path, PathBuf};

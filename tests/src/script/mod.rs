@@ -40,6 +40,15 @@
 //! | `members` | `serializable` |
 //! | `member add NAME URL..` | `learner`; the script calls it NAME from now on, the server itself `M` |
 //! | `member update NAME URL..`, `member promote NAME`, `member remove NAME` | `own` as URL is the server's |
+//! | `alarm get\|activate\|deactivate none\|nospace\|corrupt [MEMBER]` | `own` is the member's id |
+//! | `defragment`, `downgrade validate\|enable\|cancel [VERSION]` | |
+//! | `lock NAME LEASE`, `unlock KEY` | `0` as lease has the server grant one |
+//! | `campaign NAME LEASE VALUE`, `leader NAME` | |
+//! | `proclaim KEY REV LEASE VALUE`, `resign KEY REV LEASE` | `none` for KEY REV LEASE |
+//! | `begin CALL COMMAND`, `end CALL`, `drop CALL` | one of these that is waited for later, or given up |
+//! | `observe CALL NAME`, `told CALL` | waits for one message |
+//! | `until KEY there\|gone` | |
+//! | `health SERVICE`, `health_watch SERVICE`, `health_list` | |
 //! | `repeat N COMMAND` | `{}` in words is 0 to N-1; only the last answer is printed |
 //! | `watch STREAM create KEY [END]` | `start= id= progress prev_kv fragment filter=` |
 //! | `watch STREAM cancel ID`, `progress`, `empty`, `half_close` | sent, not waited for |
@@ -54,6 +63,7 @@ mod lex;
 mod request;
 mod session;
 mod stream;
+mod turns;
 
 pub use file::{Step, check_directory, parse_steps, play};
 pub use stream::WatchStream;

@@ -4,8 +4,8 @@ use anyhow::{Context, Result, bail, ensure};
 use proto::etcdserverpb::compare::TargetUnion;
 use proto::etcdserverpb::request_op::Request;
 use proto::etcdserverpb::{
-    CompactionRequest, Compare, DeleteRangeRequest, HashKvRequest, PutRequest, RangeRequest,
-    RequestOp, TxnRequest, WatchCreateRequest,
+    AlarmRequest, CompactionRequest, Compare, DeleteRangeRequest, DowngradeRequest, HashKvRequest,
+    PutRequest, RangeRequest, RequestOp, TxnRequest, WatchCreateRequest,
 };
 
 use super::lex::Token;
@@ -131,6 +131,26 @@ pub(crate) fn hash_kv(mut args: Args<'_>) -> Result<HashKvRequest> {
     let revision = args.number().unwrap_or(0);
     args.end()?;
     Ok(HashKvRequest { revision })
+}
+
+pub(crate) fn downgrade(mut args: Args<'_>) -> Result<DowngradeRequest> {
+    let action = choice(&args.text()?, &["validate", "enable", "cancel"])?;
+    let version = args.text().unwrap_or_default();
+    args.end()?;
+    Ok(DowngradeRequest { action, version })
+}
+
+/// `own` stands for the member itself.
+pub(crate) fn alarm(mut args: Args<'_>, own: u64) -> Result<AlarmRequest> {
+    let action = choice(&args.text()?, &["get", "activate", "deactivate"])?;
+    let alarm = choice(&args.text()?, &["none", "nospace", "corrupt"])?;
+    let member_id = match args.text() {
+        Ok(own_id) if own_id == "own" => own,
+        Ok(id) => id.parse()?,
+        Err(_) => 0,
+    };
+    args.end()?;
+    Ok(AlarmRequest { action, member_id, alarm })
 }
 
 pub(crate) fn watch_create(mut args: Args<'_>) -> Result<WatchCreateRequest> {

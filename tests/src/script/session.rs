@@ -7,15 +7,17 @@ use anyhow::{Context, Result, bail, ensure};
 use proto::etcdserverpb::lease_client::LeaseClient;
 use proto::etcdserverpb::watch_request::RequestUnion;
 use proto::etcdserverpb::{
-    LeaseGrantRequest, LeaseLeasesRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest,
-    MemberAddRequest, MemberListRequest, MemberPromoteRequest, MemberRemoveRequest,
-    MemberUpdateRequest, ResponseHeader, StatusRequest, WatchCancelRequest,
+    DefragmentRequest, DefragmentResponse, LeaseGrantRequest, LeaseLeasesRequest,
+    LeaseRevokeRequest, LeaseTimeToLiveRequest, MemberAddRequest, MemberListRequest,
+    MemberPromoteRequest, MemberRemoveRequest, MemberUpdateRequest, ResponseHeader, StatusRequest,
+    WatchCancelRequest,
 };
 use tonic::Status;
 
 use super::lex::{Token, tokens};
 use super::request::{self, Args};
 use super::stream::WatchStream;
+use super::turns::Turns;
 use crate::client::{NOBODY, Wire};
 use crate::text::{self, Ids, MemberNames};
 use crate::{Client, Node};
@@ -31,6 +33,7 @@ pub(crate) struct Session {
     clients: BTreeMap<String, Client>,
     streams: BTreeMap<(String, String), WatchStream>,
     names: MemberNames,
+    turns: Turns,
 }
 
 impl Session {
@@ -38,7 +41,8 @@ impl Session {
         let (clients, streams) = (BTreeMap::new(), BTreeMap::new());
         let ids = Ids::default();
         let names = MemberNames { own_peer_url: node.peer_url(), ..MemberNames::default() };
-        let mut session = Self { node, ids, revision: 0, clients, streams, names };
+        let turns = Turns::default();
+        let mut session = Self { node, ids, revision: 0, clients, streams, names, turns };
         session.learn_ids().await?;
         Ok(session)
     }
@@ -115,7 +119,13 @@ impl Session {
                 self.node.kill()?;
                 self.start_again().await
             }
-            call => self.call(name, call, args).await,
+            call => {
+                let client = self.client(name).await?.clone();
+                match self.turns.command(&client, self.ids, (call, rest)).await? {
+                    Some(answer) => Ok(answer),
+                    None => self.call(name, call, args).await,
+                }
+            }
         }
     }
 
@@ -167,6 +177,21 @@ impl Session {
             "status" => {
                 let answer = client.maintenance.status(StatusRequest {}).await;
                 printed(answer, |a| (a.header, text::status(a, &ids)))
+            }
+            "defragment" => {
+                args.end()?;
+                let answer = client.maintenance.defragment(DefragmentRequest {}).await;
+                let shown = |a: &DefragmentResponse| text::header(a.header.as_ref(), &ids);
+                printed(answer, |a| (a.header, format!("defragment {}", shown(a))))
+            }
+            "downgrade" => {
+                let answer = client.maintenance.downgrade(request::downgrade(args)?).await;
+                printed(answer, |a| (a.header, text::downgrade(a, &ids)))
+            }
+            "alarm" => {
+                let request = request::alarm(args, ids.member)?;
+                let answer = client.maintenance.alarm(request).await;
+                printed(answer, |a| (a.header, text::alarm(a, &ids)))
             }
             "lease" => return self.lease(name, args).await,
             "login" | "token" => return self.identify(name, call, args).await,

@@ -7,6 +7,7 @@
 mod auth;
 mod cluster;
 mod lease;
+mod maintenance;
 
 use std::io::{self, Write};
 
@@ -43,6 +44,8 @@ pub(super) fn render(hex: bool, answer: &Answer<'_>) -> Result<Vec<u8>, Failure>
         Answer::MemberChanged(changed) => encode(&cluster::Members::of(&changed.members)?),
         Answer::Auth(answer) => encode(&auth::Auth::of(answer)?),
         Answer::LeaderMoved(moved) => encode(&cluster::LeaderMoved::of(&moved.response)),
+        Answer::Alarms(list) => encode(&maintenance::Alarms::of(list)),
+        Answer::Downgraded(done) => encode(&maintenance::Downgraded::of(&done.response)),
     }
 }
 

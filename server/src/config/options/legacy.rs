@@ -11,10 +11,14 @@ const DROPPED: &str = "etcd has dropped it";
 const PROXY: &str = "it matters only with --proxy";
 
 pub(super) static OPTIONS: &[Opt] = &[
-    option("experimental-initial-corrupt-check", Bool, "false", "Check the data at the start.")
-        .accepted("kvd always checks its own data, and there are no other members to ask"),
+    option(
+        "experimental-initial-corrupt-check",
+        Bool,
+        "false",
+        "Compare the data with the other members' at the start: the gate InitialCorruptCheck.",
+    ),
     option("experimental-compact-hash-check-enabled", Bool, "false", "Compare hashes.")
-        .accepted("there are no other members to compare with"),
+        .accepted("members compare the hashes of each compaction anyway"),
     option("experimental-enable-lease-checkpoint", Bool, "false", "Keep leases' remaining time.")
         .accepted(GATE),
     option("experimental-enable-lease-checkpoint-persist", Bool, "false", "Keep it on disk.")

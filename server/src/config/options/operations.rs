@@ -31,12 +31,20 @@ pub(super) static LOGGING: &[Opt] = &[
 
 const PACED: &str = "compaction runs in slices and paces itself";
 const TRACING: &str = "distributed tracing";
-const ONE_MEMBER: &str = "comparing members' data";
 
 pub(super) static OPTIONS: &[Opt] = &[
-    option("auto-compaction-retention", Text, "0", "History to keep.").refused("auto-compaction"),
-    option("auto-compaction-mode", Choice(&["", "periodic", "revision"]), "periodic", "How.")
-        .accepted("it matters only with --auto-compaction-retention"),
+    option(
+        "auto-compaction-retention",
+        Text,
+        "0",
+        "History to keep: a duration or hours, or a number of revisions; 0 keeps all.",
+    ),
+    option(
+        "auto-compaction-mode",
+        Choice(&["", "periodic", "revision"]),
+        "periodic",
+        "Whether --auto-compaction-retention is a time or a number of revisions.",
+    ),
     option("compaction-batch-limit", Integer(0, i64::MAX), "0", "Revisions in a batch.")
         .experimental()
         .accepted(PACED),
@@ -50,12 +58,20 @@ pub(super) static OPTIONS: &[Opt] = &[
         "etcd's feature gates as Gate=true,Gate=false. Those that kvd needs no switch for have no \
          effect, the others are refused.",
     ),
-    option("corrupt-check-time", Duration, "0s", "Time between comparisons of members' data.")
-        .experimental()
-        .refused(ONE_MEMBER),
-    option("compact-hash-check-time", Duration, "1m", "Time between comparisons of hashes.")
-        .experimental()
-        .accepted("it matters only with the gate CompactHashCheck and several members"),
+    option(
+        "corrupt-check-time",
+        Duration,
+        "1h",
+        "Time between comparisons of members' data, unless a compaction has compared it; 0 means none.",
+    )
+    .experimental(),
+    option(
+        "compact-hash-check-time",
+        Duration,
+        "1m",
+        "Time after which members that were late at a compaction are asked for its hash again.",
+    )
+    .experimental(),
     option("downgrade-check-time", Duration, "5s", "Time between looks at a downgrade.")
         .experimental()
         .accepted("kvd does not poll for downgrades"),

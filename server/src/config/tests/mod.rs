@@ -176,14 +176,41 @@ fn what_needs_no_effect_is_noted() {
         noted,
         [
             "--backend-batch-interval",
-            "--experimental-initial-corrupt-check",
             "--max-wals",
             "--experimental-snapshot-catchup-entries",
             "--snapshot-count",
-            "the feature gate InitialCorruptCheck",
         ]
     );
     assert!(config.warnings.is_empty());
+    assert!(config.initial_corrupt_check);
+}
+
+#[test]
+fn history_is_kept_for_a_time_or_so_many_revisions() {
+    let hours = |hours: u64| Some(AutoCompaction::Periodic(Duration::from_secs(3600 * hours)));
+    for (args, want) in [
+        ("", None),
+        ("--auto-compaction-retention=0", None),
+        ("--auto-compaction-retention=0s", None),
+        ("--auto-compaction-retention=2", hours(2)),
+        ("--auto-compaction-mode=periodic --auto-compaction-retention=60m", hours(1)),
+        (
+            "--auto-compaction-mode=revision --auto-compaction-retention=1000",
+            Some(AutoCompaction::Revisions(1000)),
+        ),
+    ] {
+        assert_eq!(config(args, "").auto_compaction, want, "{args}");
+    }
+}
+
+#[test]
+fn members_compare_their_data_unless_they_are_told_not_to() {
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    let default = config("", "");
+    assert_eq!((default.corrupt_check, default.compact_hash_check), (seconds(3600), seconds(60)));
+    assert!(!default.initial_corrupt_check);
+    let off = config("--corrupt-check-time=0 --feature-gates=CompactHashCheck=false", "");
+    assert_eq!((off.corrupt_check, off.compact_hash_check), (None, None));
 }
 
 #[test]

@@ -71,9 +71,19 @@ fn what_is_not_supported_is_refused_by_name() {
              correct --auth-token",
         ),
         (
-            "--auto-compaction-retention 1",
+            "--auto-compaction-retention soon",
             "",
-            "1 --auto-compaction-retention: auto-compaction is not supported yet; leave the flag out",
+            "2 --auto-compaction-retention: must be a duration like 5s, 100ms or 1h30m, not \"soon\"; correct --auto-compaction-retention",
+        ),
+        (
+            "--auto-compaction-mode= --auto-compaction-retention 1",
+            "",
+            "2 --auto-compaction-retention: needs --auto-compaction-mode=periodic or revision; correct --auto-compaction-retention",
+        ),
+        (
+            "--auto-compaction-mode revision --auto-compaction-retention 1h",
+            "",
+            "2 --auto-compaction-retention: must be a number of revisions, not \"1h\"; correct --auto-compaction-retention",
         ),
         (
             "--listen-metrics-urls http://127.0.0.1:2381",
@@ -91,9 +101,9 @@ fn what_is_not_supported_is_refused_by_name() {
             "1 --wal-dir: a log outside the data directory is not supported yet; leave the flag out",
         ),
         (
-            "--corrupt-check-time 1h",
+            "--compact-hash-check-time 0s",
             "",
-            "1 --corrupt-check-time: comparing members' data is not supported yet; leave the flag out",
+            "2 --compact-hash-check-time: must be above 0, not 0s; correct --compact-hash-check-time",
         ),
         (
             "--listen-client-urls https://127.0.0.1:1",

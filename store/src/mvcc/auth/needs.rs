@@ -72,6 +72,8 @@ impl<'r> Need<'r> {
             Op::Compaction(_)
             | Op::LeaseGrant(_)
             | Op::LeaseCheckpoint(_)
+            | Op::Alarm(_)
+            | Op::DowngradeInfo(_)
             | Op::MemberAttributes(_)
             | Op::MemberUpdate(_) => {}
         }

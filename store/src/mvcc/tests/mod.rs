@@ -1,5 +1,6 @@
 //! Tests of the store as a whole, against a model of etcd's rules written for plainness.
 
+mod alarms;
 mod basics;
 mod crash;
 mod growth;
