@@ -23,6 +23,7 @@ mod failure;
 mod format;
 mod go;
 mod print;
+mod tls_words;
 
 use std::process::ExitCode;
 

@@ -11,6 +11,27 @@ mod key_value;
 
 pub use key_value::{EncodedKeyValue, KeyValue};
 
+/// A `FileDescriptorSet` of all `.proto` files: what there is, for those who learn it at run time.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// A method of a service that clients call.
+#[derive(Clone, Copy, Debug)]
+pub struct Method {
+    /// As requests name it: `/etcdserverpb.KV/Range`.
+    pub path: &'static str,
+    pub kind: MethodKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MethodKind {
+    Unary,
+    ServerStream,
+    BidiStream,
+}
+
+/// All of them, in the order of the `.proto` files.
+pub const METHODS: &[Method] = include!(concat!(env!("OUT_DIR"), "/methods.rs"));
+
 /// Includes the module that prost generated for a package.
 macro_rules! package {
     ($name:literal) => {

@@ -19,8 +19,9 @@ use crate::api::maintenance::Disk;
 use crate::api::watch::WatchService;
 use crate::api::{Cluster, Identity, Kv, Lease, Maintenance};
 use crate::config::{Config, Url};
-use crate::connection::{self, ConnectionOptions};
-use crate::http_pages::Pages;
+use crate::connection::{self, Arrival, ConnectionOptions};
+use crate::metrics::Sources;
+use crate::pages::{Access, Pages};
 use crate::poke::Poke;
 use crate::replica::{Inbox, Replica, Shared};
 use crate::services::Services;
@@ -38,7 +39,7 @@ pub struct Front {
     pub disk: Arc<MemberDisk>,
     pub snapshots: Arc<Snapshots>,
     pub config: Config,
-    pub connections: mpsc::UnboundedReceiver<std::net::TcpStream>,
+    pub connections: mpsc::UnboundedReceiver<Arrival>,
     /// The one runtime that tells the cluster who this member is; hears when that is done.
     pub publish: Option<oneshot::Sender<()>>,
     pub stop: watch::Receiver<bool>,
@@ -56,18 +57,7 @@ impl Front {
         let Self { identity, config, .. } = self;
         let replica = Replica::new(self.shared, inbox, self.poke, self.compacted);
         if let Some(done) = self.publish {
-            let attributes = MemberAttributes {
-                id: identity.member_id,
-                name: config.name.clone(),
-                client_urls: config.advertise_client_urls.iter().map(Url::to_string).collect(),
-                log: self.disk.wal.id(),
-            };
-            let replica = replica.clone();
-            tokio::spawn(async move {
-                publish::publish(replica, attributes).await;
-                // Nobody waits any more when it took too long.
-                let _ = done.send(());
-            });
+            make_known(&replica, &config, identity, self.disk.wal.id(), done);
         }
         let message_bytes_max = config.max_request_bytes + limits::REQUEST_OVERHEAD_BYTES;
         let kv = Kv::new(replica.clone(), identity, config.max_txn_ops, config.max_request_bytes);
@@ -75,7 +65,7 @@ impl Front {
         let maintenance = Maintenance::new(
             replica.clone(),
             identity,
-            self.disk,
+            self.disk.clone(),
             self.snapshots,
             config.server_version.clone(),
             quota,
@@ -94,6 +84,16 @@ impl Front {
         let beats = (config.heartbeat_interval, config.election_timeout);
         let lease = Lease::new(replica.clone(), identity, beats, self.stop.clone());
         let watch = WatchService::new(&self.hub, header, abandoned, config.max_request_bytes);
+        let sources = Sources {
+            replica: replica.clone(),
+            identity,
+            wal: self.disk.wal.clone(),
+            disk: self.disk.clone(),
+            hub: self.hub.clone(),
+            version: config.server_version.clone(),
+            quota_bytes: config.quota_backend_bytes.unwrap_or(0),
+            extensive: config.http.extensive_metrics,
+        };
         let services = Services {
             kv: KvServer::new(kv)
                 .max_decoding_message_size(message_bytes_max)
@@ -107,10 +107,47 @@ impl Front {
             maintenance: MaintenanceServer::new(maintenance)
                 .max_decoding_message_size(message_bytes_max),
             replica,
-            pages: Arc::new(Pages { version: config.server_version.clone() }),
+            pages: Arc::new(pages(&config, sources)),
+            message_bytes_max,
+            extensive_metrics: config.http.extensive_metrics,
         };
         let options = connection_options(&config);
         connection::serve(self.connections, services, options, self.stop).await;
+    }
+}
+
+/// Tells the cluster who this member is, and then that it did.
+fn make_known(
+    replica: &Replica,
+    config: &Config,
+    identity: Identity,
+    log: u64,
+    done: oneshot::Sender<()>,
+) {
+    let attributes = MemberAttributes {
+        id: identity.member_id,
+        name: config.name.clone(),
+        client_urls: config.advertise_client_urls.iter().map(Url::to_string).collect(),
+        log,
+    };
+    let replica = replica.clone();
+    tokio::spawn(async move {
+        publish::publish(replica, attributes).await;
+        // Nobody waits any more when it took too long.
+        let _ = done.send(());
+    });
+}
+
+fn pages(config: &Config, sources: Sources) -> Pages {
+    Pages {
+        sources,
+        version: config.server_version.clone(),
+        access: Access {
+            hosts: config.http.host_whitelist.clone(),
+            origins: config.http.cors.clone(),
+        },
+        gateway: config.http.gateway,
+        profiles: config.http.profiles,
     }
 }
 

@@ -2,23 +2,28 @@
 //!
 //! One port speaks gRPC over HTTP/2 and plain HTTP/1; what decides is the request itself.
 
-use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Instant;
 
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request};
 use hyper::body::Incoming;
+use proto::MethodKind;
+use proto::etcdserverpb::AlarmType;
 use proto::etcdserverpb::cluster_server::ClusterServer;
 use proto::etcdserverpb::kv_server::KvServer;
 use proto::etcdserverpb::lease_server::LeaseServer;
 use proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use proto::etcdserverpb::watch_server::WatchServer;
-use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::{Code, Status};
 
 use crate::api::watch::WatchService;
 use crate::api::{Cluster, Kv, Lease, Maintenance, metadata, status};
-use crate::http_pages::{Answer, Pages};
+use crate::body::RequestBody;
+use crate::connection::{Offers, Serve, Way};
+use crate::metered::Meter;
+use crate::metrics::{METRICS, Method};
+use crate::pages::{Answer, Pages};
 use crate::replica::{Replica, Unavailable};
 
 /// The services of one runtime. Cloning shares them.
@@ -31,18 +36,51 @@ pub struct Services {
     pub maintenance: MaintenanceServer<Maintenance>,
     pub replica: Replica,
     pub pages: Arc<Pages>,
+    /// Largest message of a request.
+    pub message_bytes_max: usize,
+    /// Measure the time of every call.
+    pub extensive_metrics: bool,
 }
 
-impl hyper::service::Service<Request<Incoming>> for Services {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Answer;
-
-    fn call(&self, request: Request<Incoming>) -> Answer {
-        if !is_grpc(request.headers()) {
-            let page = self.pages.answer(&request, &self.replica);
-            return Box::pin(async { Ok(page.await) });
+impl Serve for Services {
+    fn serve(&self, request: Request<Incoming>, way: &Way) -> Answer {
+        let takes_grpc = matches!(way.entrance.offers, Offers::Everything | Offers::Grpc);
+        if !takes_grpc || !is_grpc(request.headers()) {
+            return self.pages.answer(self, request, way);
         }
+        let mut request = request.map(RequestBody::Incoming);
+        if let Some(certificate) = &way.certificate {
+            request.extensions_mut().insert(certificate.clone());
+        }
+        self.call(request)
+    }
+
+    fn meter() -> Meter {
+        Meter::of(&METRICS.clients)
+    }
+}
+
+impl Services {
+    /// Answers a gRPC call, from a connection or from the gateway.
+    pub fn call(&self, request: Request<RequestBody>) -> Answer {
+        let Some(method) = Method::of(request.uri().path()) else {
+            return answer(status::unimplemented(request.uri().path()));
+        };
+        let version = request.headers().get("client-api-version").and_then(|v| v.to_str().ok());
+        method.started(version);
+        let began = self.extensive_metrics.then(Instant::now);
+        let request = match method.kind() {
+            MethodKind::BidiStream => request.map(|body| body.counted(method)),
+            _ => request,
+        };
+        let called = self.dispatch(request);
+        Box::pin(async move {
+            let response = called.await?;
+            Ok(method.answered(response, began))
+        })
+    }
+
+    fn dispatch(&self, request: Request<RequestBody>) -> Answer {
         if let Err(status) = self.check(request.headers(), request.uri().path()) {
             return answer(status);
         }
@@ -63,9 +101,12 @@ impl hyper::service::Service<Request<Incoming>> for Services {
             Ok(response)
         })
     }
-}
 
-impl Services {
+    /// What is wrong with the cluster. Nothing can be raised yet.
+    pub fn alarms(&self) -> Vec<AlarmType> {
+        Vec::new()
+    }
+
     /// Whether this member may answer such a call at all.
     fn check(&self, headers: &HeaderMap, path: &str) -> Result<(), Status> {
         metadata::check_version(headers)?;

@@ -1,6 +1,7 @@
 //! `etcdserverpb.KV`: ranges, puts, deletes, transactions, compaction.
 
 use std::pin::Pin;
+use std::time::Instant;
 
 use proto::etcdserverpb::kv_server;
 use proto::etcdserverpb::{
@@ -13,6 +14,7 @@ use store::mvcc::{Response as Answer, Step, check};
 use tonic::{Request, Response, Status};
 
 use super::{Identity, mismatch, status};
+use crate::metrics::METRICS;
 use crate::replica::Replica;
 
 pub struct Kv {
@@ -53,9 +55,7 @@ impl Kv {
 }
 
 /// Runs a read to its end and lets others run between its steps.
-pub(super) async fn run<T>(
-    mut step: impl FnMut() -> Result<Step<T>, ReadError>,
-) -> Result<T, Status> {
+pub async fn run<T>(mut step: impl FnMut() -> Result<Step<T>, ReadError>) -> Result<T, Status> {
     loop {
         match step().map_err(status::read_failed)? {
             Step::Done(result) => return Ok(result),
@@ -79,8 +79,15 @@ impl kv_server::Kv for Kv {
         }
         check::range(&range).map_err(status::refused)?;
         self.barrier(range.serializable).await?;
-        let mut read = self.replica.store().range(&range).map_err(status::refused)?;
-        let mut response: RangeResponse = run(|| read.step()).await?;
+        let began = Instant::now();
+        let store = self.replica.store();
+        let read = async {
+            let mut read = store.range(&range).map_err(status::refused)?;
+            run(|| read.step()).await
+        };
+        let read: Result<RangeResponse, Status> = read.await;
+        METRICS.ranged(read.is_ok(), began.elapsed());
+        let mut response = read?;
         self.identity.complete(&self.replica, &mut response.header);
         Ok(Response::new(response))
     }

@@ -11,7 +11,7 @@ pub mod status;
 pub mod watch;
 
 pub use cluster::Cluster;
-pub use kv::Kv;
+pub use kv::{Kv, run};
 pub use lease::Lease;
 pub use maintenance::Maintenance;
 

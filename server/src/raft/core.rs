@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::campaign::Campaigns;
 use super::contact::Contact;
+use super::door::PeerServices;
 use super::forward::{self, Forwarded};
 use super::links::{AddressBook, Links, Me, REMOVED_REMEDY};
 use super::log::Log;
@@ -23,11 +24,13 @@ use super::service::PeerService;
 use super::types::{Node, Proposal, Reply, To, Types};
 use super::{change, door, leases};
 use crate::admission::Admission;
-use crate::connection::ConnectionOptions;
-use crate::http_pages::PeerPages;
+use crate::connection::{Arrival, ConnectionOptions};
 use crate::lease::{Call, Lessor};
+use crate::metrics::METRICS;
+use crate::pages::PeerPages;
 use crate::replica::{Admin, AdminError, Current, Outboxes, Reads, Requests, Standing, Waiter};
 use crate::snapshots::Snapshots;
+use crate::tls::Connector;
 
 pub type Core = Raft<Types, Machine>;
 
@@ -62,7 +65,8 @@ pub struct Start {
     /// Questions about leases: both ends, as other members ask here too.
     pub lease_calls: (mpsc::UnboundedSender<Call>, mpsc::UnboundedReceiver<Call>),
     /// Connections of peers, and what they find besides consensus.
-    pub peers: mpsc::UnboundedReceiver<std::net::TcpStream>,
+    pub peers: mpsc::UnboundedReceiver<Arrival>,
+    pub connector: Arc<Connector>,
     pub peer_options: ConnectionOptions,
     pub pages: PeerPages,
 }
@@ -117,7 +121,7 @@ struct Round {
 pub async fn start(start: Start, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
     let config = raft_config(&start)?;
     let Start { me, founders, log, machine, current, mut requests, mut purge, .. } = start;
-    let book = Arc::new(AddressBook::new(current.clone(), start.addresses));
+    let book = Arc::new(AddressBook::new(current.clone(), start.addresses, start.connector));
     let links = Links::new(me, book, start.election_timeout);
     let campaigns = Arc::new(Campaigns::new(me.member_id, start.election_timeout));
     let peers = Peers::new(links.clone(), campaigns.clone(), start.heartbeat_interval);
@@ -138,9 +142,8 @@ pub async fn start(start: Start, mut stop: watch::Receiver<bool>) -> anyhow::Res
     };
     let leases = leases::start((&raft, &handle, &links), start.lessor, start.lease_calls);
     let service = PeerService::new(raft.clone(), handle.clone(), me, start.snapshots, leases);
-    let services = door::PeerServices::new(service, start.pages);
-    let options = start.peer_options;
-    let door = tokio::spawn(crate::connection::serve(start.peers, services, options, stop.clone()));
+    let arrivals = (start.peers, start.peer_options);
+    let door = door::open(PeerServices::new(service, start.pages), arrivals, stop.clone());
     bootstrap(&raft, me.member_id, founders).await?;
 
     let (again, mut refused) = mpsc::unbounded_channel();
@@ -372,7 +375,10 @@ impl Loop {
             let elected = match leader {
                 _ if leader == standing.leader => standing.elected,
                 0 => standing.elected,
-                _ => Some(Instant::now()),
+                _ => {
+                    METRICS.raft.leader_changes.add(1);
+                    Some(Instant::now())
+                }
             };
             *standing = Standing { term, leader, elected, is_learner };
             true
