@@ -36,7 +36,7 @@ macro_rules! scripts {
 }
 
 scripts! {
-    "gateway": kv, streams, leases, cluster, maintenance, errors;
+    "gateway": kv, streams, leases, cluster, maintenance, errors, auth, turns, alarms;
     "pages": health, pages;
 }
 
