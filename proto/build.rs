@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use prost::Message as _;
+
 fn main() {
     let files = [
         "rpc.proto",
@@ -13,21 +15,14 @@ fn main() {
     ];
     let descriptors =
         protox::compile(files, [Path::new("etcd"), Path::new("kvd")]).expect("proto files compile");
+    // For whoever has to know the messages by name: the JSON gateway.
+    let out = std::env::var_os("OUT_DIR").expect("cargo says where");
+    std::fs::write(Path::new(&out).join("descriptors.bin"), descriptors.encode_to_vec())
+        .expect("OUT_DIR can be written to");
+    std::fs::write(Path::new(&out).join("methods.rs"), methods(&descriptors))
+        .expect("OUT_DIR can be written to");
     println!("cargo:rerun-if-changed=etcd");
     println!("cargo:rerun-if-changed=kvd");
-
-    // Every RPC that clients may call, for whoever must not forget one.
-    let methods =
-        descriptors.file.iter().filter(|file| file.package() != "kvd.peer").flat_map(|file| {
-            file.service.iter().flat_map(|service| {
-                let name = format!("{}.{}", file.package(), service.name());
-                service.method.iter().map(move |method| format!("/{name}/{}", method.name()))
-            })
-        });
-    let methods = format!("&{:#?}", methods.collect::<Vec<_>>());
-    let out = std::env::var_os("OUT_DIR").expect("cargo says where generated code goes");
-    std::fs::write(Path::new(&out).join("methods.rs"), methods)
-        .expect("generated code is written to OUT_DIR");
 
     tonic_prost_build::configure()
         .build_client(std::env::var_os("CARGO_FEATURE_CLIENT").is_some())
@@ -37,4 +32,23 @@ fn main() {
         .bytes(".kvd.peer")
         .compile_fds(descriptors)
         .expect("generated code is written to OUT_DIR");
+}
+
+/// The methods of all services that clients call, as a table.
+fn methods(descriptors: &prost_types::FileDescriptorSet) -> String {
+    let mut table = String::from("&[");
+    for file in descriptors.file.iter().filter(|file| !file.package().starts_with("kvd.")) {
+        for service in &file.service {
+            for method in &service.method {
+                let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
+                let kind = match (method.client_streaming(), method.server_streaming()) {
+                    (false, false) => "Unary",
+                    (false, true) => "ServerStream",
+                    (true, _) => "BidiStream",
+                };
+                table += &format!("Method {{ path: {path:?}, kind: MethodKind::{kind} }},");
+            }
+        }
+    }
+    table + "]"
 }

@@ -5,6 +5,8 @@ use std::error::Error;
 use proto::etcdserverpb::ResponseHeader;
 use tonic::{Code, Status};
 
+use crate::{tls_words, transport};
+
 /// Exit codes with etcdctl's meaning. Success is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -99,8 +101,9 @@ pub(crate) fn header(header: Option<&ResponseHeader>) -> Result<&ResponseHeader,
 }
 
 fn lost(endpoint: &str, reason: &str) -> String {
-    let advice = advice(reason)
-        .unwrap_or("is it kvd's client port, and does it want TLS (https:// with --cacert)?");
+    let advice = advice(reason).unwrap_or(
+        "is it kvd's client port, and does it want TLS (https:// with --cacert) or another --cert?",
+    );
     format!("no answer from {endpoint}: {reason}; {advice}")
 }
 
@@ -108,10 +111,8 @@ fn lost(endpoint: &str, reason: &str) -> String {
 pub(crate) fn advice(reason: &str) -> Option<&'static str> {
     let reason = reason.to_lowercase();
     let about = |word| reason.contains(word);
-    if about("certificaterequired") {
-        Some("the server asks for a certificate: pass --cert and --key")
-    } else if about("certificate") {
-        Some("check --cacert, and that the certificate is for that host")
+    if let Some(advice) = tls_words::advice(&reason) {
+        Some(advice)
     } else if about("handshake") || about("tls") || about("corrupt message") {
         Some("does it speak TLS? if not, write http:// before the address")
     } else if about("lookup") {
@@ -123,7 +124,9 @@ pub(crate) fn advice(reason: &str) -> Option<&'static str> {
 
 /// Why the connection failed under the call, or `None` if the server itself answered with `status`.
 pub(crate) fn connection_error(status: &Status) -> Option<String> {
-    status.source().map(root_cause)
+    let reason = status.source().map(root_cause)?;
+    let says_little = reason == "connection closed" || reason.starts_with("operation was canceled");
+    Some(transport::last_trouble().filter(|_| says_little).unwrap_or(reason))
 }
 
 /// The innermost error says what really happened; an operating system's error without its number.
@@ -131,6 +134,9 @@ pub(crate) fn root_cause(error: &(dyn Error + 'static)) -> String {
     let mut cause = error;
     while let Some(next) = cause.source() {
         cause = next;
+    }
+    if let Some(reason) = tls_words::reason(cause) {
+        return reason;
     }
     let text = cause.to_string();
     let text = text.split(" (os error").next().unwrap_or(&text);

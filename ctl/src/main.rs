@@ -24,6 +24,7 @@ mod failure;
 mod format;
 mod go;
 mod print;
+mod tls_words;
 
 use std::process::ExitCode;
 

@@ -11,6 +11,27 @@ mod key_value;
 
 pub use key_value::{EncodedKeyValue, KeyValue};
 
+/// A `FileDescriptorSet` of all `.proto` files: what there is, for those who learn it at run time.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// A method of a service that clients call.
+#[derive(Clone, Copy, Debug)]
+pub struct Method {
+    /// As requests name it: `/etcdserverpb.KV/Range`.
+    pub path: &'static str,
+    pub kind: MethodKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MethodKind {
+    Unary,
+    ServerStream,
+    BidiStream,
+}
+
+/// All of them, in the order of the `.proto` files, for whoever must not forget one.
+pub const METHODS: &[Method] = include!(concat!(env!("OUT_DIR"), "/methods.rs"));
+
 /// Includes the module that prost generated for a package.
 macro_rules! package {
     ($name:literal) => {
@@ -51,9 +72,6 @@ mod generated {
 
 pub use generated::kvd::{internal, peer};
 pub use generated::{authpb, etcdserverpb, healthpb, mvccpb, v3electionpb, v3lockpb};
-
-/// The paths of all RPCs that clients may call: `/package.Service/Method`.
-pub const METHODS: &[&str] = include!(concat!(env!("OUT_DIR"), "/methods.rs"));
 
 impl From<internal::command::Op> for internal::Command {
     fn from(op: internal::command::Op) -> Self {

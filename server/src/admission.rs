@@ -11,6 +11,7 @@ use proto::etcdserverpb::{TxnRequest, request_op::Request};
 use proto::internal::command::Op;
 
 use crate::limits;
+use crate::metrics::METRICS;
 use crate::raft::types::Proposal;
 use crate::replica::{Current, Unavailable};
 
@@ -34,6 +35,7 @@ pub struct Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         self.admission.waiting_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        METRICS.raft.proposals_pending.take(1);
     }
 }
 
@@ -67,6 +69,7 @@ impl Admission {
             return Err(Unavailable::TooManyRequests);
         }
         self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        METRICS.raft.proposals_pending.add(1);
         Ok(Claim { admission: self.clone(), bytes })
     }
 

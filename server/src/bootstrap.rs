@@ -15,16 +15,18 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, ToSocketAddrs};
+use std::sync::Arc;
 
 use anyhow::{anyhow, bail, ensure};
 
 use self::ask::{Asked, ask};
 use crate::api::Identity;
 use crate::config::{ClusterState, Config, InitialMember, Url, ids};
-use crate::http_pages::ListedMember;
 use crate::limits;
 use crate::listen::Bound;
+use crate::pages::ListedMember;
 use crate::raft::types::Node;
+use crate::tls::Connector;
 
 /// Where a member comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,9 +42,9 @@ pub fn origin(
     config: &Config,
     known: Option<Identity>,
     begun: bool,
-    listeners: &[Bound],
+    (listeners, connector): (&[Bound], &Arc<Connector>),
 ) -> anyhow::Result<Origin> {
-    let Some(identity) = known else { return first_start(config, listeners) };
+    let Some(identity) = known else { return first_start(config, listeners, connector) };
     let described = own(config).map(|own| described(config, own)).ok();
     let same = described.as_ref().is_some_and(|described| described.identity == identity);
     if !same && config.initial_cluster_state == ClusterState::New {
@@ -59,11 +61,15 @@ pub fn origin(
     Ok(Origin { identity, founders })
 }
 
-fn first_start(config: &Config, listeners: &[Bound]) -> anyhow::Result<Origin> {
+fn first_start(
+    config: &Config,
+    listeners: &[Bound],
+    connector: &Arc<Connector>,
+) -> anyhow::Result<Origin> {
     match config.initial_cluster_state {
         ClusterState::New => {
             let founding = founding(config)?;
-            let asked = ask(others(config)?, limits::BOOTSTRAP_TIMEOUT, listeners)?;
+            let asked = ask(others(config)?, limits::BOOTSTRAP_TIMEOUT, listeners, connector)?;
             check_unknown(config, founding.identity, &asked)?;
             Ok(founding)
         }
@@ -75,7 +81,7 @@ fn first_start(config: &Config, listeners: &[Bound]) -> anyhow::Result<Origin> {
                  `kvctl member add` prints them",
                 config.initial_cluster_origin
             );
-            let asked = ask(others, limits::JOIN_TIMEOUT, listeners)?;
+            let asked = ask(others, limits::JOIN_TIMEOUT, listeners, connector)?;
             Ok(Origin { identity: join(config, &asked)?, founders: None })
         }
     }
@@ -292,19 +298,28 @@ fn same_urls(one: &[String], other: &[String]) -> bool {
     let (Some(one), Some(mut other)) = (reached(one), reached(other)) else { return false };
     // Each takes its counterpart away, so none is counted twice.
     one.len() == other.len()
-        && one.iter().all(|(ips, port)| {
-            let same = |(others, at): &(Vec<IpAddr>, u16)| {
-                at == port && others.iter().any(|ip| ips.contains(ip))
+        && one.iter().all(|Place { ips, port, tls }| {
+            let same = |other: &Place| {
+                (other.port, other.tls) == (*port, *tls)
+                    && other.ips.iter().any(|ip| ips.contains(ip))
             };
             other.iter().position(same).map(|at| other.swap_remove(at)).is_some()
         })
 }
 
-/// Where a URL leads; None if it cannot be used or its name is not known.
-fn addresses(url: &str) -> Option<(Vec<IpAddr>, u16)> {
+/// Where a URL leads.
+struct Place {
+    ips: Vec<IpAddr>,
+    port: u16,
+    tls: bool,
+}
+
+/// None if it cannot be used or its name is not known.
+fn addresses(url: &str) -> Option<Place> {
     let url = Url::parse(url).ok()?;
     let found = (url.host(), url.port()).to_socket_addrs().ok()?;
-    Some((found.map(|address| address.ip()).collect(), url.port()))
+    let ips = found.map(|address| address.ip()).collect();
+    Some(Place { ips, port: url.port(), tls: url.is_tls() })
 }
 
 fn texts(urls: &[Url]) -> Vec<String> {

@@ -7,6 +7,7 @@ mod pings;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -17,35 +18,55 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tonic::body::Body;
 
-use crate::http_pages::Answer;
 use crate::limits;
 use crate::listen::Listener;
+use crate::metered::{Meter, Metered};
+use crate::pages::Answer;
+use crate::tls::{Acceptor, ClientCertificate, Stream};
 use authority::PlainAuthority;
 use pings::PoliteClient;
 
 /// What a connection's requests are given to.
-pub trait Serve:
-    hyper::service::Service<
-        Request<Incoming>,
-        Response = Response<Body>,
-        Error = Infallible,
-        Future = Answer,
-    > + Clone
-    + Send
-    + 'static
-{
+pub trait Serve: Clone + Send + 'static {
+    fn serve(&self, request: Request<Incoming>, way: &Way) -> Answer;
+
+    /// Of a connection that begins.
+    fn meter() -> Meter;
 }
 
-impl<T> Serve for T where
-    T: hyper::service::Service<
-            Request<Incoming>,
-            Response = Response<Body>,
-            Error = Infallible,
-            Future = Answer,
-        > + Clone
-        + Send
-        + 'static
-{
+/// How a request got here.
+#[derive(Clone)]
+pub struct Way {
+    pub entrance: Arc<Entrance>,
+    /// What the client showed on its connection.
+    pub certificate: Option<ClientCertificate>,
+    /// Who its bytes are counted for.
+    pub meter: Meter,
+}
+
+/// What a listener is for, and how its connections are secured.
+pub struct Entrance {
+    pub offers: Offers,
+    pub tls: Option<Arc<Acceptor>>,
+}
+
+/// What is served at a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offers {
+    /// Whatever it is that is served.
+    Everything,
+    /// To clients: gRPC only, as their pages have listeners of their own.
+    Grpc,
+    /// To clients: pages and the gateway, no gRPC.
+    Http,
+    /// Metrics and health only.
+    Metrics,
+}
+
+/// A connection that was accepted.
+pub struct Arrival {
+    pub stream: std::net::TcpStream,
+    pub entrance: Arc<Entrance>,
 }
 
 /// How connections are kept.
@@ -63,7 +84,8 @@ pub struct ConnectionOptions {
 /// Accepts connections and deals them out to the runtimes in turn. Ends with `stop`.
 pub async fn accept(
     listener: Listener,
-    runtimes: Vec<mpsc::UnboundedSender<std::net::TcpStream>>,
+    entrance: Arc<Entrance>,
+    runtimes: Vec<mpsc::UnboundedSender<Arrival>>,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut next = 0;
@@ -82,14 +104,15 @@ pub async fn accept(
             }
         };
         // A runtime is gone only when the process stops.
-        let _ = runtimes[next % runtimes.len()].send(stream);
+        let arrival = Arrival { stream, entrance: entrance.clone() };
+        let _ = runtimes[next % runtimes.len()].send(arrival);
         next += 1;
     }
 }
 
 /// Serves the connections dealt to this runtime until `stop`, then lets open requests finish.
 pub async fn serve<S>(
-    mut connections: mpsc::UnboundedReceiver<std::net::TcpStream>,
+    mut connections: mpsc::UnboundedReceiver<Arrival>,
     services: S,
     options: ConnectionOptions,
     mut stop: watch::Receiver<bool>,
@@ -99,8 +122,8 @@ pub async fn serve<S>(
     let mut open = tokio::task::JoinSet::new();
     loop {
         tokio::select! {
-            Some(stream) = connections.recv() => {
-                open.spawn(connection(stream, services.clone(), options.clone(), stop.clone()));
+            Some(arrival) = connections.recv() => {
+                open.spawn(connection(arrival, services.clone(), options.clone(), stop.clone()));
             }
             Some(_) = open.join_next() => {}
             () = stopped(&mut stop) => break,
@@ -112,16 +135,27 @@ pub async fn serve<S>(
 }
 
 async fn connection<S: Serve>(
-    stream: std::net::TcpStream,
+    arrival: Arrival,
     services: S,
     options: ConnectionOptions,
     mut stop: watch::Receiver<bool>,
 ) {
+    let Arrival { stream, entrance } = arrival;
     let peer = stream.peer_addr().ok();
     let stream = match TcpStream::from_std(stream) {
         Ok(stream) => stream,
         Err(error) => return log_end(peer, &error),
     };
+    let (stream, certificate) = match &entrance.tls {
+        None => (Stream::Plain(stream), None),
+        Some(tls) => match tls.accept(stream, peer).await {
+            Some(secured) => secured,
+            None => return,
+        },
+    };
+    let meter = S::meter();
+    let stream = Metered::new(stream, meter.clone());
+    let services = Guided { services, way: Way { entrance, certificate, meter } };
     let builder = builder(&options);
     let (stream, gathered) = gather::gather(stream);
     let stream = PoliteClient::new(stream, options.ping_interval_min);
@@ -137,6 +171,22 @@ async fn connection<S: Serve>(
     if let Err(error) = result {
         log_end(peer, &*error);
         let _ = tokio::time::timeout(limits::FAREWELL_TIMEOUT, gathered.farewell()).await;
+    }
+}
+
+/// The services as a connection's requests reach them.
+struct Guided<S> {
+    services: S,
+    way: Way,
+}
+
+impl<S: Serve> hyper::service::Service<Request<Incoming>> for Guided<S> {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn call(&self, request: Request<Incoming>) -> Answer {
+        self.services.serve(request, &self.way)
     }
 }
 

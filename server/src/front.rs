@@ -1,6 +1,5 @@
 //! The clients' side of a member: runtimes of one thread each, with all services on each.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -21,11 +20,12 @@ use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::api::maintenance::Disk;
-use crate::api::watch::{Guard, Headers, WatchService};
+use crate::api::watch::{Abandoned, Guard, Headers, WatchService};
 use crate::api::{Auth, Caller, Cluster, Election, Health, Identity, Kv, Lease, Lock, Maintenance};
 use crate::config::{Config, Url};
-use crate::connection::{self, ConnectionOptions};
-use crate::http_pages::Pages;
+use crate::connection::{self, Arrival, ConnectionOptions};
+use crate::metrics::Sources;
+use crate::pages::{Access, Pages};
 use crate::poke::Poke;
 use crate::replica::{Inbox, Replica, Shared};
 use crate::services::Services;
@@ -43,7 +43,7 @@ pub struct Front {
     pub disk: Arc<MemberDisk>,
     pub snapshots: Arc<Snapshots>,
     pub config: Config,
-    pub connections: mpsc::UnboundedReceiver<std::net::TcpStream>,
+    pub connections: mpsc::UnboundedReceiver<Arrival>,
     /// The one runtime that tells the cluster who this member is; hears when that is done.
     pub publish: Option<oneshot::Sender<()>>,
     pub stop: watch::Receiver<bool>,
@@ -70,28 +70,19 @@ impl Front {
         let maintenance = Maintenance::new(
             replica.clone(),
             identity,
-            self.disk,
+            self.disk.clone(),
             self.snapshots,
             config.server_version.clone(),
             quota,
         );
-        let header: Headers = {
-            let replica = replica.clone();
-            Arc::new(move |revision| identity.header(&replica, revision))
-        };
-        let abandoned = {
-            let replica = replica.clone();
-            Arc::new(move || -> Pin<Box<dyn Future<Output = ()> + Send>> {
-                let replica = replica.clone();
-                Box::pin(async move { replica.abandoned().await })
-            })
-        };
+        let header = headers(&replica, identity);
         let beats = (config.heartbeat_interval, config.election_timeout);
         let lease = Lease::new(replica.clone(), identity, beats, self.stop.clone());
+        let sources = sources(&replica, identity, (&self.disk, &self.hub), &config);
         let watch = WatchService::new(
             &self.hub,
             header.clone(),
-            abandoned,
+            abandoned(&replica),
             watch_guard(&replica),
             config.max_request_bytes,
         );
@@ -116,10 +107,45 @@ impl Front {
                 .max_decoding_message_size(message_bytes_max),
             health: HealthServer::new(Health::new(self.stop.clone())),
             replica,
-            pages: Arc::new(Pages { version: config.server_version.clone() }),
+            pages: Arc::new(pages(&config, sources)),
+            message_bytes_max,
+            certificates_name_users: config.client_tls.client_cert_auth,
+            extensive_metrics: config.http.extensive_metrics,
         };
         let options = connection_options(&config);
         connection::serve(self.connections, services, options, self.stop).await;
+    }
+}
+
+fn headers(replica: &Replica, identity: Identity) -> Headers {
+    let replica = replica.clone();
+    Arc::new(move |revision| identity.header(&replica, revision))
+}
+
+/// Ends when this member has had no leader for too long.
+fn abandoned(replica: &Replica) -> Abandoned {
+    let replica = replica.clone();
+    Arc::new(move || {
+        let replica = replica.clone();
+        Box::pin(async move { replica.abandoned().await })
+    })
+}
+
+fn sources(
+    replica: &Replica,
+    identity: Identity,
+    (disk, hub): (&Arc<MemberDisk>, &Arc<Hub>),
+    config: &Config,
+) -> Sources {
+    Sources {
+        replica: replica.clone(),
+        identity,
+        wal: disk.wal.clone(),
+        disk: disk.clone(),
+        hub: hub.clone(),
+        version: config.server_version.clone(),
+        quota_bytes: config.quota_backend_bytes.unwrap_or(0),
+        extensive: config.http.extensive_metrics,
     }
 }
 
@@ -163,6 +189,19 @@ fn look_after(
     tokio::spawn(quota::watch(replica.clone(), member_id));
     if let Some(mode) = config.auto_compaction {
         tokio::spawn(compactor::run(replica.clone(), mode, member_id));
+    }
+}
+
+fn pages(config: &Config, sources: Sources) -> Pages {
+    Pages {
+        sources,
+        version: config.server_version.clone(),
+        access: Access {
+            hosts: config.http.host_whitelist.clone(),
+            origins: config.http.cors.clone(),
+        },
+        gateway: config.http.gateway,
+        profiles: config.http.profiles,
     }
 }
 

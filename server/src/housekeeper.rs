@@ -13,6 +13,7 @@ use store::wal::Wal;
 use tokio::sync::watch;
 
 use crate::limits;
+use crate::metrics::METRICS;
 use crate::poke::Errands;
 use crate::replica::{Current, Shared};
 use crate::snapshots::Snapshots;
@@ -121,7 +122,9 @@ impl Housekeeper {
         if !self.snapshots.space().has_room(2 * sizes.recent_bytes + neighbours) {
             return Ok(());
         }
+        let began = Instant::now();
         self.store().checkpoint_if(|applied| self.wal.wait_flushed(applied.index))?;
+        METRICS.disk.checkpoints.took(began.elapsed());
         Ok(())
     }
 

@@ -57,6 +57,9 @@ pub const ROOM_WAITS_MAX: usize = 30;
 /// Time for a client to send its request headers over HTTP/1.
 pub const HTTP1_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Time for a TLS handshake, as in etcd.
+pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// HTTP/2 flow control: bytes a client may send ahead on one stream and on one connection.
 pub const H2_STREAM_WINDOW: u32 = 1 << 20;
 pub const H2_CONNECTION_WINDOW: u32 = 2 << 20;
@@ -124,3 +127,9 @@ pub const TOKEN_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Keepalives of one stream that wait for their answers.
 pub const LEASE_KEEPALIVES_AHEAD: usize = 128;
+
+/// Messages of a stream that the JSON gateway reads ahead of the call.
+pub const GATEWAY_MESSAGES_AHEAD: usize = 4;
+
+/// A command that takes longer than this to apply is counted as slow, as in etcd.
+pub const SLOW_APPLY: Duration = Duration::from_millis(100);

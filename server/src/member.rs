@@ -18,6 +18,7 @@ use crate::raft::{self, types};
 use crate::replica::Current;
 use crate::snapshots::Snapshots;
 use crate::space::Space;
+use crate::tls::Connector;
 use crate::{limits, stop};
 
 /// A member without its log may have voted and acknowledged what it no longer knows.
@@ -62,7 +63,11 @@ impl Member {
     ///
     /// # Errors
     /// Each names what failed and what to do; nothing that was there is touched then.
-    pub fn open(config: &Config, peer_listeners: &[Bound]) -> anyhow::Result<Self> {
+    pub fn open(
+        config: &Config,
+        peer_listeners: &[Bound],
+        connector: &Arc<Connector>,
+    ) -> anyhow::Result<Self> {
         let data_dir = DataDir::open(&config.data_dir)?;
         let known = data_dir
             .identity()
@@ -92,7 +97,7 @@ impl Member {
 
         let begun = recovered.last.is_some() || recovered.purged.is_some();
         let Origin { identity, founders } =
-            bootstrap::origin(config, known, begun, peer_listeners)?;
+            bootstrap::origin(config, known, begun, (peer_listeners, connector))?;
         data_dir.check_identity(identity.cluster_id, identity.member_id)?;
 
         let places = Places::of(&data_dir);

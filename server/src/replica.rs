@@ -23,6 +23,7 @@ use answers::deliver;
 use crate::admission::{Admission, may_grow};
 use crate::auth::Gate;
 use crate::lease::{self, Lessor};
+use crate::metrics::METRICS;
 use crate::poke::Poke;
 use crate::quota::{Quota, Verdict};
 use crate::raft::types::{Outcome, Proposal};
@@ -222,12 +223,14 @@ impl Replica {
         let (begun, before) = (Instant::now(), self.standing());
         self.turn.add(|requests| requests.proposals.push((proposal, waiter)));
         let answer = tokio::time::timeout(self.shared.options.timeout, answered).await;
-        match answer {
-            Ok(Ok(Ok(Outcome(outcome)))) => Ok(outcome),
-            Ok(Ok(Err(why))) => Err(why),
-            Ok(Err(_)) => Err(Unavailable::Stopped),
-            Err(_) => Err(self.timed_out(begun, before)),
-        }
+        let failed = match answer {
+            Ok(Ok(Ok(Outcome(outcome)))) => return Ok(outcome),
+            Ok(Ok(Err(why))) => why,
+            Ok(Err(_)) => Unavailable::Stopped,
+            Err(_) => self.timed_out(begun, before),
+        };
+        METRICS.raft.proposals_failed.add(1);
+        Err(failed)
     }
 
     /// What etcd says of a proposal without an answer: whether there was no leader at all, or one may
@@ -264,11 +267,15 @@ impl Replica {
     pub async fn read_barrier(&self) -> Result<(), Unavailable> {
         let (answer, answered) = oneshot::channel();
         self.turn.add(|requests| requests.reads.waiting.push(answer));
-        match tokio::time::timeout(self.shared.options.timeout, answered).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(Unavailable::Stopped),
-            Err(_) => Err(Unavailable::Timeout),
-        }
+        let failed = match tokio::time::timeout(self.shared.options.timeout, answered).await {
+            Ok(Ok(Ok(()))) => return Ok(()),
+            Ok(Ok(Err(why))) => why,
+            Ok(Err(_)) => Unavailable::Stopped,
+            Err(_) => Unavailable::Timeout,
+        };
+        METRICS.raft.read_indexes_failed.add(1);
+        METRICS.raft.slow_read_indexes.add(u64::from(failed == Unavailable::Timeout));
+        Err(failed)
     }
 
     /// Asks the leader about a lease; to be waited for with [`Self::told`].

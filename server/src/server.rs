@@ -12,37 +12,41 @@ use crate::admission::Admission;
 use crate::api::Identity;
 use crate::auth::{Gate, Passwords, Tokens};
 use crate::config::{Config, Url};
-use crate::connection::{self, ConnectionOptions};
+use crate::connection::{Arrival, ConnectionOptions};
+use crate::entrances::{Dealers, Entrances, Listeners};
 use crate::front::{Front, MemberDisk, connection_options, runtime};
 use crate::housekeeper::Housekeeper;
-use crate::http_pages::PeerPages;
 use crate::lease::Lessor;
-use crate::listen::{self, Bound};
 use crate::member::Member;
+use crate::pages::PeerPages;
 use crate::poke::{Errands, Poke};
 use crate::quota::Quota;
 use crate::raft;
 use crate::replica::{Admin, Current, Inbox, Outboxes, ReplicaOptions, Requests, Shared, Standing};
+use crate::systemd::Manager;
+use crate::tls::{self, Connector};
 use crate::watch::Hub;
-use crate::{limits, stop};
+use crate::{limits, metrics, stop};
 
 /// Runs a member until it is told to stop. Every error names what failed and is safe to exit on.
 pub fn run(config: Config) -> anyhow::Result<()> {
     let started = Instant::now();
+    metrics::begin();
     // Sockets first: a port in use must leave the data directory alone.
-    let client_listeners = listen::bind(&config.listen_client_urls, "--listen-client-urls")?;
-    let peer_listeners = listen::bind(&config.listen_peer_urls, "--listen-peer-urls")?;
-    let member = Member::open(&config, &peer_listeners)?;
-    member.serve(&config, Listeners { client_listeners, peer_listeners }, started)
-}
-
-struct Listeners {
-    client_listeners: Vec<Bound>,
-    peer_listeners: Vec<Bound>,
+    let listeners = Listeners::bind(&config)?;
+    let tls = tls::Ends::open(&config)?;
+    let member = Member::open(&config, &listeners.peers, &tls.to_members)?;
+    member.serve(&config, listeners, tls, started)
 }
 
 impl Member {
-    fn serve(self, config: &Config, listeners: Listeners, started: Instant) -> anyhow::Result<()> {
+    fn serve(
+        self,
+        config: &Config,
+        listeners: Listeners,
+        tls: tls::Ends,
+        started: Instant,
+    ) -> anyhow::Result<()> {
         let (stop_clients, clients_stopping) = watch::channel(false);
         let (stop_raft, raft_stopping) = watch::channel(false);
         let (poke, errands) = Poke::new();
@@ -52,45 +56,35 @@ impl Member {
             Box::new(|fatal| stop::fatal(&fatal)),
         );
         let (deal_peers, peers) = mpsc::unbounded_channel();
+        let calls = (peers, tls.to_members.clone());
         let stop = raft_stopping.clone();
-        let parts = self.start(config, &hub, (poke.clone(), errands), peers, stop)?;
+        let mut parts = self.start(config, &hub, (poke.clone(), errands), calls, stop)?;
 
-        let mut threads = Vec::new();
         // Whoever leads next has to reach this member until its last client is answered.
         let peers = Dealers { deal: vec![deal_peers], stop: raft_stopping };
-        let mut dealers = Dealers { deal: Vec::new(), stop: clients_stopping.clone() };
-        let mut first = None;
         let (tell_published, published) = oneshot::channel();
-        let mut tell_published = Some(tell_published);
-        for inbox in parts.inboxes {
-            let (deal, dealt) = mpsc::unbounded_channel();
-            dealers.deal.push(deal);
-            let front = Front {
-                identity: self.identity,
-                shared: parts.shared.clone(),
-                hub: hub.clone(),
-                poke: poke.clone(),
-                compacted: parts.compacted.clone(),
-                disk: Arc::new(MemberDisk {
-                    data_dir: self.data_dir.clone(),
-                    wal: self.wal.clone(),
-                }),
-                snapshots: self.snapshots.clone(),
-                config: config.clone(),
-                connections: dealt,
-                publish: tell_published.take(),
-                stop: clients_stopping.clone(),
-            };
-            match first {
-                None => first = Some((front, inbox)),
-                Some(_) => threads.push(front.spawn(inbox)?),
-            }
-        }
-        let (front, inbox) = first.expect("there is at least one gRPC runtime");
-        let runtime = runtime()?;
-        let stopped = runtime.block_on(async {
+        let told = (&hub, &poke, tell_published);
+        let (mut fronts, clients) = self.fronts(config, &mut parts, told, &clients_stopping);
+        let (front, inbox) = fronts.pop().expect("there is at least one gRPC runtime");
+        let threads = fronts.into_iter().map(|(front, inbox)| front.spawn(inbox));
+        let threads = threads.collect::<std::io::Result<Vec<_>>>()?;
+        let stopped = runtime()?.block_on(async {
             let serving = tokio::spawn(front.run(inbox));
-            let reason = accept(config, listeners, (&peers, &dealers), published, started).await?;
+            let open = listeners.entrances(config, &tls);
+            let manager = Manager::from_environment();
+            let ready = async {
+                open_doors(config, open, (&peers, &clients), published).await?;
+                announce(config, started);
+                manager.ready();
+                manager.watch(self.current.clone()).await;
+                anyhow::Ok(())
+            };
+            let reason = tokio::select! {
+                biased;
+                reason = wait_for_end() => reason?,
+                ended = ready => return ended,
+            };
+            manager.stopping();
             tracing::info!("{reason}: stopping");
             hand_over(&parts.shared).await;
             stop_clients.send_replace(true);
@@ -110,13 +104,48 @@ impl Member {
         Ok(())
     }
 
+    /// The runtimes that serve clients, and who deals connections out to them. One of them makes this
+    /// member known.
+    fn fronts(
+        &self,
+        config: &Config,
+        parts: &mut Parts,
+        (hub, poke, tell_published): (&Arc<Hub>, &Poke, oneshot::Sender<()>),
+        stop: &watch::Receiver<bool>,
+    ) -> (Vec<(Front, Inbox)>, Dealers) {
+        let mut tell_published = Some(tell_published);
+        let mut dealers = Dealers { deal: Vec::new(), stop: stop.clone() };
+        let disk = MemberDisk { data_dir: self.data_dir.clone(), wal: self.wal.clone() };
+        let disk = Arc::new(disk);
+        let inboxes = std::mem::take(&mut parts.inboxes).into_iter();
+        let fronts = inboxes.map(|inbox| {
+            let (deal, connections) = mpsc::unbounded_channel();
+            dealers.deal.push(deal);
+            let front = Front {
+                identity: self.identity,
+                shared: parts.shared.clone(),
+                hub: hub.clone(),
+                poke: poke.clone(),
+                compacted: parts.compacted.clone(),
+                disk: disk.clone(),
+                snapshots: self.snapshots.clone(),
+                config: config.clone(),
+                connections,
+                publish: tell_published.take(),
+                stop: stop.clone(),
+            };
+            (front, inbox)
+        });
+        (fronts.collect(), dealers)
+    }
+
     /// Starts consensus and the housekeeper.
     fn start(
         &self,
         config: &Config,
         hub: &Arc<Hub>,
         (poke, errands): (Poke, Errands),
-        peers: mpsc::UnboundedReceiver<std::net::TcpStream>,
+        (peers, connector): (mpsc::UnboundedReceiver<Arrival>, Arc<Connector>),
         stop: watch::Receiver<bool>,
     ) -> anyhow::Result<Parts> {
         let (outboxes, inboxes) = Outboxes::new(config.grpc_threads);
@@ -156,9 +185,8 @@ impl Member {
             gate,
             lease_calls: lease_calls.0.clone(),
         });
-        let Identity { cluster_id, member_id } = self.identity;
         let start = raft::Start {
-            me: raft::Me { cluster_id, member_id, log: self.wal.id() },
+            me: self.me(),
             founders: self.founders.clone(),
             addresses: BTreeMap::new(),
             heartbeat_interval: config.heartbeat_interval,
@@ -182,6 +210,7 @@ impl Member {
             lease_calls,
             checks: checks(config, &compacted),
             peers,
+            connector,
             peer_options: peer_options(config),
             pages: self.peer_pages(config),
         };
@@ -189,6 +218,11 @@ impl Member {
         let told = (snapshot_sender, purge_sender, compacted_sender);
         let keeper = self.housekeeper(config, shared.clone(), told).spawn(errands)?;
         Ok(Parts { shared, inboxes, compacted, raft, keeper })
+    }
+
+    fn me(&self) -> raft::Me {
+        let Identity { cluster_id, member_id } = self.identity;
+        raft::Me { cluster_id, member_id, log: self.wal.id() }
     }
 
     fn gate(&self, config: &Config) -> anyhow::Result<Gate> {
@@ -283,25 +317,19 @@ fn peer_options(config: &Config) -> ConnectionOptions {
     ConnectionOptions { ping_interval_min: None, ..connection_options(config) }
 }
 
-/// Takes connections until a signal tells to stop, or there is nothing left to do. Clients wait
-/// until the member is ready.
-async fn accept(
+/// Takes connections: those of clients when the member is ready.
+async fn open_doors(
     config: &Config,
-    listeners: Listeners,
+    open: Entrances,
     (peers, clients): (&Dealers, &Dealers),
     published: oneshot::Receiver<()>,
-    started: Instant,
-) -> anyhow::Result<&'static str> {
-    peers.accept_all(listeners.peer_listeners)?;
-    let mut told = std::pin::pin!(wait_for_end());
-    tokio::select! {
-        biased;
-        reason = &mut told => return Ok(reason?),
-        () = ready(config, published) => {}
-    }
-    clients.accept_all(listeners.client_listeners)?;
-    announce(config, started);
-    Ok(told.await?)
+) -> anyhow::Result<()> {
+    peers.accept_all(open.peers)?;
+    // Whoever watches over this member wants to know that it waits.
+    clients.accept_all(open.metrics)?;
+    ready(config, published).await;
+    clients.accept_all(open.clients)?;
+    Ok(())
 }
 
 /// Another member leads before this one stops, if one can.
@@ -323,25 +351,6 @@ struct Parts {
     compacted: watch::Receiver<i64>,
     raft: JoinHandle<anyhow::Result<()>>,
     keeper: JoinHandle<()>,
-}
-
-/// Hands connections out in turn, one to each runtime.
-struct Dealers {
-    deal: Vec<mpsc::UnboundedSender<std::net::TcpStream>>,
-    stop: watch::Receiver<bool>,
-}
-
-impl Dealers {
-    fn accept_all(&self, listeners: Vec<Bound>) -> std::io::Result<()> {
-        for listener in listeners {
-            tokio::spawn(connection::accept(
-                listener.listen()?,
-                self.deal.clone(),
-                self.stop.clone(),
-            ));
-        }
-        Ok(())
-    }
 }
 
 fn watch_limits(config: &Config) -> crate::watch::Limits {

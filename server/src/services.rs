@@ -2,11 +2,12 @@
 //!
 //! One port speaks gRPC over HTTP/2 and plain HTTP/1; what decides is the request itself.
 
-use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Instant;
 
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request};
 use hyper::body::Incoming;
+use proto::MethodKind;
 use proto::etcdserverpb::auth_server::AuthServer;
 use proto::etcdserverpb::cluster_server::ClusterServer;
 use proto::etcdserverpb::kv_server::KvServer;
@@ -16,14 +17,17 @@ use proto::etcdserverpb::watch_server::WatchServer;
 use proto::healthpb::health_server::HealthServer;
 use proto::v3electionpb::election_server::ElectionServer;
 use proto::v3lockpb::lock_server::LockServer;
-use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::{Code, Status};
 
 use crate::api::watch::WatchService;
 use crate::api::{Auth, Cluster, Election, Health, Kv, Lease, Lock, Maintenance, metadata, status};
-use crate::auth::Client;
-use crate::http_pages::{Answer, Pages};
+use crate::auth::{Client, CommonName};
+use crate::body::RequestBody;
+use crate::connection::{Offers, Serve, Way};
+use crate::metered::Meter;
+use crate::metrics::{METRICS, Method};
+use crate::pages::{Answer, Pages};
 use crate::replica::{Replica, Unavailable};
 
 /// The services of one runtime. Cloning shares them.
@@ -40,18 +44,54 @@ pub struct Services {
     pub health: HealthServer<Health>,
     pub replica: Replica,
     pub pages: Arc<Pages>,
+    /// Largest message of a request.
+    pub message_bytes_max: usize,
+    /// Whoever has no token is the user that the certificate names.
+    pub certificates_name_users: bool,
+    /// Measure the time of every call.
+    pub extensive_metrics: bool,
 }
 
-impl hyper::service::Service<Request<Incoming>> for Services {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Answer;
-
-    fn call(&self, request: Request<Incoming>) -> Answer {
-        if !is_grpc(request.headers()) {
-            let page = self.pages.answer(&request, &self.replica);
-            return Box::pin(async { Ok(page.await) });
+impl Serve for Services {
+    fn serve(&self, request: Request<Incoming>, way: &Way) -> Answer {
+        let takes_grpc = matches!(way.entrance.offers, Offers::Everything | Offers::Grpc);
+        if !takes_grpc || !is_grpc(request.headers()) {
+            return self.pages.answer(self, request, way);
         }
+        let mut request = request.map(RequestBody::Incoming);
+        if let Some(certificate) = way.certificate.as_ref().filter(|_| self.certificates_name_users)
+        {
+            request.extensions_mut().insert(CommonName(certificate.common_name.clone()));
+        }
+        self.call(request)
+    }
+
+    fn meter() -> Meter {
+        Meter::of(&METRICS.clients)
+    }
+}
+
+impl Services {
+    /// Answers a gRPC call, from a connection or from the gateway.
+    pub fn call(&self, request: Request<RequestBody>) -> Answer {
+        let Some(method) = Method::of(request.uri().path()) else {
+            return answer(status::unimplemented(request.uri().path()));
+        };
+        let version = request.headers().get("client-api-version").and_then(|v| v.to_str().ok());
+        method.started(version);
+        let began = self.extensive_metrics.then(Instant::now);
+        let request = match method.kind() {
+            MethodKind::BidiStream => request.map(|body| body.counted(method)),
+            _ => request,
+        };
+        let called = self.dispatch(request);
+        Box::pin(async move {
+            let response = called.await?;
+            Ok(method.answered(response, began))
+        })
+    }
+
+    fn dispatch(&self, request: Request<RequestBody>) -> Answer {
         if let Err(status) = self.check(request.headers(), request.uri().path()) {
             return answer(status);
         }
@@ -67,10 +107,8 @@ impl hyper::service::Service<Request<Incoming>> for Services {
             }
         })
     }
-}
 
-impl Services {
-    fn call_service(&self, request: Request<Incoming>) -> Answer {
+    fn call_service(&self, request: Request<RequestBody>) -> Answer {
         let Some(service) = request.uri().path().split('/').nth(1) else {
             return answer(status::unimplemented(request.uri().path()));
         };

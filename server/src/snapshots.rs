@@ -5,12 +5,14 @@ use std::io::{BufReader, ErrorKind};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use store::boot::{self, Places};
 use store::mvcc::Store;
 use store::snapshot::{self, Checksum, Snapshot};
 use store::{Fatal, LogId, ReadError, Refusal};
 
+use crate::metrics::METRICS;
 use crate::raft::{Written, types};
 use crate::space::Space;
 
@@ -112,6 +114,7 @@ impl Snapshots {
         go_on: &dyn Fn() -> bool,
     ) -> Result<Option<Written>, Fatal> {
         let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let began = Instant::now();
         let source = store.snapshot_source();
         let (applied, membership) = (source.meta.applied, source.meta.membership.clone());
         let path = self.places.snap.join(snapshot::file_name(applied));
@@ -120,6 +123,7 @@ impl Snapshots {
             false => ControlFlow::Break(()),
         })?;
         let Some(saved) = saved else { return Ok(None) };
+        METRICS.disk.snapshots.took(began.elapsed());
         tracing::info!(index = applied.index, bytes = saved.bytes, "snapshot file written");
         let written = Written { path, applied, membership };
         let purgeable = snapshot::prune(&self.places.snap)?;

@@ -167,7 +167,8 @@ fn inspect(path: &Path) -> Result<(), DataDirError> {
         match name.as_str() {
             VERSION => return Ok(()),
             "member" => return Err(DataDirError::Etcd { path: path.to_owned() }),
-            LOCK | "VERSION.tmp" | "lost+found" => {}
+            // The last holds certificates that a member makes for itself before it opens the rest.
+            LOCK | "VERSION.tmp" | "lost+found" | "fixtures" => {}
             _ => foreign = Some(name),
         }
     }

@@ -9,6 +9,7 @@
 //! - [`Cluster`]: several of them, and the network between them, which can be cut.
 //! - [`Client`]: the raw generated stubs over one connection. Raw, because invalid requests are
 //!   half of what is tested.
+//! - [`http`], [`certs`]: pages and the JSON gateway; certificates for TLS.
 //! - [`script`]: golden scripts, `tests/scripts/*/*`: what is asked, and what etcd answered.
 //! - [`differential`]: random requests sent to two servers, answers compared field by field.
 //! - [`history`]: what clients were told while things broke, and whether it can all be true.
@@ -25,10 +26,12 @@
 //! | `KVD_REQUIRE_ETCD` | `1`: tests that need etcd fail without it instead of passing empty |
 //! | `UPDATE_GOLDENFILES` | `1`: scripts are rewritten with what the target answers |
 
+pub mod certs;
 mod client;
 mod cluster;
 pub mod differential;
 pub mod history;
+pub mod http;
 pub mod lag;
 
 mod node;

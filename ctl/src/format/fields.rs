@@ -5,7 +5,8 @@ use std::fmt::Display;
 use proto::EncodedKeyValue;
 use proto::etcdserverpb::response_op::Response;
 use proto::etcdserverpb::{
-    DeleteRangeResponse, Member, PutResponse, RangeResponse, ResponseHeader, TxnResponse,
+    AlarmMember, DeleteRangeResponse, Member, PutResponse, RangeResponse, ResponseHeader,
+    TxnResponse,
 };
 use proto::mvccpb::event::EventType;
 
@@ -77,11 +78,7 @@ pub(super) fn render(hex: bool, answer: &Answer<'_>) -> Result<Vec<u8>, Failure>
         Answer::Alarms(list) => {
             // There is none when alarms were disarmed.
             list.header.iter().for_each(|header| out.header(header));
-            for alarm in &list.alarms {
-                out.id("MemberID", alarm.member_id);
-                out.field("AlarmType", alarm_name(alarm));
-                out.text.push('\n');
-            }
+            list.alarms.iter().for_each(|alarm| out.alarm(alarm));
         }
         Answer::MemberAdded(_)
         | Answer::MemberChanged(_)
@@ -197,6 +194,12 @@ impl Fields {
         member.peer_ur_ls.iter().for_each(|url| self.quoted("PeerURL", url.as_bytes()));
         member.client_ur_ls.iter().for_each(|url| self.quoted("ClientURL", url.as_bytes()));
         self.field("IsLearner", member.is_learner);
+        self.text.push('\n');
+    }
+
+    fn alarm(&mut self, alarm: &AlarmMember) {
+        self.id("MemberID", alarm.member_id);
+        self.field("AlarmType", alarm_name(alarm));
         self.text.push('\n');
     }
 

@@ -156,7 +156,7 @@ fn list(wrong: &[(usize, Wrong)]) -> String {
 
 async fn connect_to(options: &Options, at: usize) -> Result<(Connection, Worth), Refused> {
     let endpoint = &options.endpoints[at];
-    let written = transport::endpoint(options, endpoint)
+    let written = transport::way(options, endpoint)
         .map_err(|(reason, advice)| Refused::Written(reason, advice))?;
     let deadline = tokio::time::Instant::now() + options.dial_timeout;
     let channel = match tokio::time::timeout_at(deadline, written.connect()).await {

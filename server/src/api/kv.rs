@@ -1,6 +1,7 @@
 //! `etcdserverpb.KV`: ranges, puts, deletes, transactions, compaction.
 
 use std::pin::Pin;
+use std::time::Instant;
 
 use proto::etcdserverpb::kv_server;
 use proto::etcdserverpb::{
@@ -14,6 +15,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Identity, mismatch, status};
 use crate::auth::{Client, Pass};
+use crate::metrics::METRICS;
 use crate::replica::Replica;
 
 pub struct Kv {
@@ -67,9 +69,7 @@ impl Kv {
 }
 
 /// Runs a read to its end and lets others run between its steps.
-pub(super) async fn run<T>(
-    mut step: impl FnMut() -> Result<Step<T>, ReadError>,
-) -> Result<T, Status> {
+pub async fn run<T>(mut step: impl FnMut() -> Result<Step<T>, ReadError>) -> Result<T, Status> {
     loop {
         match step().map_err(status::read_failed)? {
             Step::Done(result) => return Ok(result),
@@ -94,10 +94,16 @@ impl kv_server::Kv for Kv {
         }
         check::range(&range).map_err(status::refused)?;
         self.barrier(range.serializable).await?;
-        let pass = self.admit(&client, &[Need::of_range(&range)]).await?;
-        let mut read = self.replica.store().range(&range).map_err(status::refused)?;
-        let mut response: RangeResponse = run(|| read.step()).await?;
-        self.recheck(pass)?;
+        let began = Instant::now();
+        let read = async {
+            let pass = self.admit(&client, &[Need::of_range(&range)]).await?;
+            let mut read = self.replica.store().range(&range).map_err(status::refused)?;
+            let response = run(|| read.step()).await?;
+            self.recheck(pass).map(|()| response)
+        };
+        let read: Result<RangeResponse, Status> = read.await;
+        METRICS.ranged(read.is_ok(), began.elapsed());
+        let mut response = read?;
         self.identity.complete(&self.replica, &mut response.header);
         Ok(Response::new(response))
     }

@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use proto::etcdserverpb::alarm_request::AlarmAction;
 use proto::etcdserverpb::maintenance_server;
@@ -17,6 +18,7 @@ use store::mvcc::Response as Answer;
 use tonic::{Request, Response, Status};
 
 use super::{Identity, downgrade, kv, mismatch, status};
+use crate::metrics::METRICS;
 use crate::replica::{Admin, Replica};
 use crate::snapshots::{SnapshotReader, Snapshots};
 
@@ -147,8 +149,10 @@ impl maintenance_server::Maintenance for Maintenance {
 
     async fn hash(&self, _request: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
         let store = self.replica.store();
+        let began = Instant::now();
         let mut read = store.hash();
         let hash = kv::run(|| read.step()).await?;
+        METRICS.kv.hash_durations.took(began.elapsed());
         let header = Some(self.identity.header(&self.replica, store.revision()));
         Ok(Response::new(HashResponse { header, hash }))
     }
@@ -157,9 +161,11 @@ impl maintenance_server::Maintenance for Maintenance {
         &self,
         request: Request<HashKvRequest>,
     ) -> Result<Response<HashKvResponse>, Status> {
+        let began = Instant::now();
         let store = self.replica.store();
         let mut read = store.hash_kv(request.into_inner().revision).map_err(status::refused)?;
         let hashed = kv::run(|| read.step()).await?;
+        METRICS.kv.hash_rev_durations.took(began.elapsed());
         Ok(Response::new(HashKvResponse {
             header: Some(self.identity.header(&self.replica, store.revision())),
             hash: hashed.hash,

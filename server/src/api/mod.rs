@@ -18,7 +18,7 @@ pub use auth::Auth;
 pub use cluster::Cluster;
 pub use concurrency::{Caller, Election, Lock};
 pub use health::Health;
-pub use kv::Kv;
+pub use kv::{Kv, run};
 pub use lease::Lease;
 pub use maintenance::Maintenance;
 

@@ -22,7 +22,7 @@ mod passwords;
 mod tokens;
 
 pub use access::Access;
-pub use client::Client;
+pub use client::{Client, CommonName};
 pub use gate::{Gate, Pass};
 pub use passwords::{PasswordError, Passwords};
 pub use tokens::{TokenKind, Tokens};

@@ -1,7 +1,8 @@
-//! Asks members that run already who is in their cluster: plain HTTP, before there is any raft.
+//! Asks members that run already who is in their cluster: HTTP, before there is any raft.
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -9,12 +10,13 @@ use http::header::HOST;
 use http::{Request, StatusCode};
 use hyper::body::{Body, Incoming};
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
 use crate::config::Url;
 use crate::front::runtime;
-use crate::http_pages::{CLUSTER_ID_HEADER, KVD_HEADER, ListedMember};
 use crate::listen::Bound;
+use crate::pages::{CLUSTER_ID_HEADER, KVD_HEADER, ListedMember};
+use crate::tls::Connector;
 
 /// A list of members is much shorter; more is not an answer.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
@@ -42,7 +44,12 @@ pub struct Asked {
 ///
 /// Founders that start together ask each other. So that none waits for an answer that another one
 /// cannot give before it has its own, whoever comes to `listeners` meanwhile is turned away.
-pub fn ask(urls: Vec<Url>, within: Duration, listeners: &[Bound]) -> anyhow::Result<Asked> {
+pub fn ask(
+    urls: Vec<Url>,
+    within: Duration,
+    listeners: &[Bound],
+    connector: &Arc<Connector>,
+) -> anyhow::Result<Asked> {
     let mut asked = Asked::default();
     if urls.is_empty() {
         return Ok(asked);
@@ -56,7 +63,7 @@ pub fn ask(urls: Vec<Url>, within: Duration, listeners: &[Bound]) -> anyhow::Res
         let questions: Vec<_> = urls
             .into_iter()
             .map(|url| {
-                let question = members(url.clone());
+                let question = members(url.clone(), connector.clone());
                 (url, tokio::spawn(tokio::time::timeout(within, question)))
             })
             .collect();
@@ -79,8 +86,8 @@ async fn turn_away(listener: TcpListener) {
     }
 }
 
-async fn members(from: Url) -> anyhow::Result<Answer> {
-    let stream = TcpStream::connect((from.host(), from.port())).await?;
+async fn members(from: Url, connector: Arc<Connector>) -> anyhow::Result<Answer> {
+    let stream = connector.connect(&from).await?;
     let (mut connection, driver) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(driver);

@@ -1,5 +1,7 @@
 //! The rules between a list of members, a data directory and a cluster that runs.
 
+use std::sync::LazyLock;
+
 use super::ask::Answer;
 use super::*;
 use crate::config::{self, Startup};
@@ -24,6 +26,13 @@ fn config(name: &str, url: &str, flags: &str) -> Config {
 
 fn founder(name: &str, url: &str) -> Config {
     config(name, url, &format!("--initial-cluster {}", list()))
+}
+
+/// Nobody comes meanwhile, and nobody is asked over TLS.
+fn nobody() -> (&'static [Bound], &'static Arc<Connector>) {
+    static CONNECTOR: LazyLock<Arc<Connector>> =
+        LazyLock::new(|| Arc::new(Connector::new(&Default::default()).unwrap()));
+    (&[], &CONNECTOR)
 }
 
 fn refused<T: std::fmt::Debug>(result: anyhow::Result<T>) -> String {
@@ -71,7 +80,7 @@ fn all_founders_work_out_the_ids_of_etcd() {
 
 #[test]
 fn a_member_without_a_list_founds_alone() {
-    let origin = origin(&config("x", A, ""), None, false, &[]).unwrap();
+    let origin = origin(&config("x", A, ""), None, false, nobody()).unwrap();
     let founders = origin.founders.unwrap();
     let node = Node { name: "x".into(), peer_urls: vec![A.into()], to_vote: false };
     assert_eq!(founders, BTreeMap::from([(origin.identity.member_id, node)]));
@@ -114,7 +123,7 @@ fn wrong_lists_are_told() {
              members, as `kvctl member add` prints them",
         ),
     ] {
-        assert_eq!(refused(origin(&config("a", A, flags), None, false, &[])), want);
+        assert_eq!(refused(origin(&config("a", A, flags), None, false, nobody())), want);
     }
 }
 
@@ -157,20 +166,20 @@ fn a_restart_is_who_it_was() {
         (config("a", A, "--initial-cluster="), other),
     ] {
         let want = Origin { identity: known, founders: None };
-        assert_eq!(origin(&config, Some(known), true, &[]).unwrap(), want);
+        assert_eq!(origin(&config, Some(known), true, nobody()).unwrap(), want);
     }
 }
 
 #[test]
 fn a_founder_cut_short_founds_again_and_a_joiner_does_not() {
     let whole = founding(&founder("a", A)).unwrap();
-    let again = origin(&founder("a", A), Some(whole.identity), false, &[]).unwrap();
+    let again = origin(&founder("a", A), Some(whole.identity), false, nobody()).unwrap();
     assert_eq!(again, whole);
     let flags = format!("--initial-cluster {} --initial-cluster-state existing", list());
     let joiner = config("a", A, &flags);
-    assert_eq!(origin(&joiner, Some(whole.identity), false, &[]).unwrap().founders, None);
+    assert_eq!(origin(&joiner, Some(whole.identity), false, nobody()).unwrap().founders, None);
     let other = Identity { cluster_id: 1, member_id: 2 };
-    assert_eq!(origin(&founder("a", A), Some(other), false, &[]).unwrap().founders, None);
+    assert_eq!(origin(&founder("a", A), Some(other), false, nobody()).unwrap().founders, None);
 }
 
 #[test]

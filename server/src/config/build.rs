@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::settings::Settings;
 use super::{
-    AutoCompaction, ClusterState, Config, Error, InitialMember, LogConfig, LogFormat, LogLevel,
-    LogOutput, Url, auth_token, gates, value,
+    AutoCompaction, ClusterState, Config, Error, Http, InitialMember, LogConfig, LogFormat,
+    LogLevel, LogOutput, Url, auth_token, gates, security, value,
 };
 use crate::limits;
 
@@ -30,10 +30,7 @@ pub(super) fn build(mut settings: Settings) -> Result<Config, Error> {
     let duration = |name| s.parse(name, value::duration);
     let flag = |name| s.parse(name, value::boolean);
     let name = name(s)?;
-    let data_dir = match s.given("data-dir") {
-        Some(_) => nonempty_path(s, "data-dir")?,
-        None => PathBuf::from(format!("{name}.kvd")),
-    };
+    let data_dir = data_dir(s, &name)?;
     let initial_advertise_peer_urls = urls(s, "initial-advertise-peer-urls")?;
     let mut config = Config {
         initial_cluster: initial_cluster(s, &name, &initial_advertise_peer_urls)?,
@@ -46,10 +43,10 @@ pub(super) fn build(mut settings: Settings) -> Result<Config, Error> {
         advertise_client_urls: urls(s, "advertise-client-urls")?,
         listen_peer_urls: urls(s, "listen-peer-urls")?,
         initial_advertise_peer_urls,
-        initial_cluster_state: match s.text("initial-cluster-state") {
-            "existing" => ClusterState::Existing,
-            _ => ClusterState::New,
-        },
+        client_tls: security::client_tls(s)?,
+        peer_tls: security::peer_tls(s)?,
+        http: http(s)?,
+        initial_cluster_state: initial_cluster_state(s),
         initial_cluster_token: s.text("initial-cluster-token").into(),
         strict_reconfig_check: flag("strict-reconfig-check")?,
         max_learners: integer(s, "max-learners")? as usize,
@@ -108,6 +105,20 @@ fn name(s: &Settings) -> Result<String, Error> {
     })
 }
 
+fn data_dir(s: &Settings, name: &str) -> Result<PathBuf, Error> {
+    match s.given("data-dir") {
+        Some(_) => nonempty_path(s, "data-dir"),
+        None => Ok(PathBuf::from(format!("{name}.kvd"))),
+    }
+}
+
+fn initial_cluster_state(s: &Settings) -> ClusterState {
+    match s.text("initial-cluster-state") {
+        "existing" => ClusterState::Existing,
+        _ => ClusterState::New,
+    }
+}
+
 fn nonempty_path(s: &Settings, name: &str) -> Result<PathBuf, Error> {
     s.parse(name, |text| match text {
         "" => Err("must not be empty".into()),
@@ -134,6 +145,23 @@ fn bytes(s: &Settings, name: &str, min: i64, max: i64) -> Result<u64, Error> {
         number if number > max => Err(format!("must be at most {max} bytes, not {text}")),
         number => Ok(number as u64),
     })
+}
+
+fn http(s: &Settings) -> Result<Http, Error> {
+    let flag = |name| s.parse(name, value::boolean);
+    Ok(Http {
+        listen_client_http_urls: s.parse("listen-client-http-urls", value::urls)?,
+        listen_metrics_urls: s.parse("listen-metrics-urls", value::urls)?,
+        cors: words(s, "cors"),
+        host_whitelist: words(s, "host-whitelist"),
+        gateway: flag("enable-grpc-gateway")?,
+        profiles: flag("enable-pprof")? || s.text("log-level") == "debug",
+        extensive_metrics: s.text("metrics") == "extensive",
+    })
+}
+
+pub(super) fn words(s: &Settings, name: &str) -> Vec<String> {
+    value::list(s.text(name)).map(str::to_owned).collect()
 }
 
 fn positive(duration: Duration) -> Option<Duration> {
@@ -274,7 +302,8 @@ fn contradictions(s: &Settings, config: &Config) -> Result<(), Error> {
         let why = format!("{election} ms is more than the 50000 ms allowed");
         return Err(s.error("election-timeout", why, "choose a shorter one"));
     }
-    listeners(s, config)
+    listeners(s, config)?;
+    security::check(s, config)
 }
 
 /// All that is listened on can be, and once only.
@@ -292,6 +321,8 @@ fn listeners(s: &Settings, config: &Config) -> Result<(), Error> {
     let mut bound = Vec::new();
     for (name, urls) in [
         ("listen-client-urls", &config.listen_client_urls),
+        ("listen-client-http-urls", &config.http.listen_client_http_urls),
+        ("listen-metrics-urls", &config.http.listen_metrics_urls),
         ("listen-peer-urls", &config.listen_peer_urls),
     ] {
         for url in urls {
@@ -309,7 +340,7 @@ fn listeners(s: &Settings, config: &Config) -> Result<(), Error> {
             };
             if address.port() != 0 && bound.contains(&address) {
                 let why = format!("{url} would be listened on twice");
-                return Err(s.error(name, why, "give clients and peers ports of their own"));
+                return Err(s.error(name, why, "give each listener a port of its own"));
             }
             bound.push(address);
         }
@@ -334,10 +365,5 @@ fn warn(settings: &mut Settings, config: &Config) {
             warnings.push(format!("nobody can reach this member at {url}, which is advertised"));
         }
     }
-    for url in config.listen_client_urls.iter().chain(&config.listen_peer_urls) {
-        if url.listen_address().is_some_and(|address| !address.ip().is_loopback()) {
-            warnings
-                .push(format!("{url} is open to other machines, without encryption or passwords"));
-        }
-    }
+    security::warn(warnings, config);
 }

@@ -29,6 +29,7 @@ mod gates;
 mod help;
 pub mod ids;
 mod options;
+mod security;
 mod settings;
 mod suggest;
 #[cfg(test)]
@@ -40,6 +41,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::auth::TokenKind;
+use crate::tls;
 pub use error::Error;
 use flags::CommandLine;
 use settings::{Origin, Settings};
@@ -59,6 +61,9 @@ pub struct Config {
     pub advertise_client_urls: Vec<Url>,
     pub listen_peer_urls: Vec<Url>,
     pub initial_advertise_peer_urls: Vec<Url>,
+    pub client_tls: tls::Settings,
+    pub peer_tls: tls::Settings,
+    pub http: Http,
     /// Sorted by name. As it was given: only a member without data minds what is wrong with it.
     pub initial_cluster: Vec<InitialMember>,
     /// Where the list was given: how errors about it begin.
@@ -129,6 +134,24 @@ pub struct Config {
     pub warnings: Vec<String>,
     /// Options that were accepted and have no effect, for the same purpose.
     pub notes: Vec<String>,
+}
+
+/// What is served beside gRPC, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http {
+    /// Pages and the gateway only; if there are any, the client URLs serve gRPC only.
+    pub listen_client_http_urls: Vec<Url>,
+    /// Metrics and health only.
+    pub listen_metrics_urls: Vec<Url>,
+    /// Origins of pages whose scripts may ask; `*`: all.
+    pub cors: Vec<String>,
+    /// What a request over plain HTTP may call this host; `*`: anything.
+    pub host_whitelist: Vec<String>,
+    pub gateway: bool,
+    /// Serve profiles of where time goes.
+    pub profiles: bool,
+    /// Measure the time of every call.
+    pub extensive_metrics: bool,
 }
 
 /// One `name=url` group of `--initial-cluster`.

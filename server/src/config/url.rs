@@ -1,5 +1,5 @@
-//! The URLs a member listens on and announces: `http://host:port`, kept as they were written. For
-//! clients also `unix://path`.
+//! The URLs a member listens on and announces: `http://host:port` or `https://host:port`, kept as they
+//! were written. For clients also `unix://path` and `unixs://path`.
 //!
 //! The text matters: a member's id is a hash over it, and clients are told it back.
 
@@ -7,8 +7,9 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-/// How a URL of a Unix socket starts.
+/// How a URL of a Unix socket starts, without and with TLS.
 const UNIX: &str = "unix://";
+const UNIXS: &str = "unixs://";
 
 /// A checked URL. Ordered and compared as text, as etcd does.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,22 +21,22 @@ pub struct Url {
 }
 
 impl Url {
-    /// Parses `http://host:port`. The error is a sentence part that says what is wrong.
+    /// Parses a URL to listen on or to announce. The error is a sentence part that says what is wrong.
     pub fn parse(text: &str) -> Result<Url, String> {
         let text = text.trim();
         let (scheme, rest) = text.split_once("://").ok_or_else(|| {
             "a URL must start with http://, as in http://127.0.0.1:2379".to_string()
         })?;
         match scheme.to_ascii_lowercase().as_str() {
-            "http" => {}
-            "https" => return Err("TLS is not supported yet; use http://".into()),
-            "unix" if rest.is_empty() => return Err("it must have the form unix:///path".into()),
-            "unix" => {
-                let text = format!("{UNIX}{rest}");
+            "http" | "https" => {}
+            scheme @ ("unix" | "unixs") if rest.is_empty() => {
+                return Err(format!("it must have the form {scheme}:///path"));
+            }
+            scheme @ ("unix" | "unixs") => {
+                let text = format!("{scheme}://{rest}");
                 return Ok(Url { text, host: String::new(), port: 0 });
             }
-            "unixs" => return Err("TLS is not supported yet; use unix://".into()),
-            _ => return Err(format!("the scheme \"{scheme}\" is not http")),
+            _ => return Err(format!("the scheme \"{scheme}\" is neither http nor https")),
         }
         if let Some(at) = rest.find(['/', '?', '#', '@']) {
             return Err(format!("nothing may follow host:port, but \"{}\" does", &rest[at..]));
@@ -61,7 +62,13 @@ impl Url {
 
     /// Where a Unix socket is; as for etcd, all that follows `unix://`.
     pub fn socket_path(&self) -> Option<&Path> {
-        self.text.strip_prefix(UNIX).map(Path::new)
+        let path = self.text.strip_prefix(UNIX).or_else(|| self.text.strip_prefix(UNIXS));
+        path.map(Path::new)
+    }
+
+    /// Whether what is said there is encrypted.
+    pub fn is_tls(&self) -> bool {
+        self.text.starts_with("https://") || self.text.starts_with(UNIXS)
     }
 
     /// The address to bind: an IP as written, 127.0.0.1 for `localhost`. None for any other name,

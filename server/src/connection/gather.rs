@@ -93,7 +93,8 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
         if self.waiting.capacity() > KEPT_BYTES_MAX {
             self.waiting = BytesMut::new();
         }
-        Poll::Ready(Ok(()))
+        // TLS may hold what the socket did not take.
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 }
 

@@ -25,6 +25,7 @@ use store::Refusal;
 use store::mvcc::Response;
 use tokio::sync::oneshot;
 
+use crate::metrics::METRICS;
 use crate::replica::{Current, Unavailable};
 
 /// What a client wants of the leader about a lease.
@@ -128,6 +129,7 @@ impl Lessor {
         let Some(lease) = self.current.load().lease(id) else {
             return Some((*term, 0, Renewal::Unknown));
         };
+        METRICS.leases.renewed.add(1);
         Some((*term, lease.ttl, deadlines.renew(id, lease.ttl, Instant::now())))
     }
 

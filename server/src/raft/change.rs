@@ -22,6 +22,7 @@ use super::rules::Facts;
 use super::types::{Membership, Node, Payload, Types};
 use super::{types, wire};
 use crate::limits;
+use crate::metrics::METRICS;
 use crate::replica::{AdminError, Unavailable};
 
 /// Another membership.
@@ -173,7 +174,9 @@ pub async fn lead(raft: &Core, handle: &Handle, change: Change) -> Result<(), Ad
         return Err(AdminError::NotLeader);
     }
     permit(&metrics, handle, &change).map_err(AdminError::Refused)?;
-    append(raft, stored, &change).await
+    append(raft, stored, &change).await?;
+    METRICS.raft.promotions.add(u64::from(matches!(change, Change::Promote { .. })));
+    Ok(())
 }
 
 async fn append(

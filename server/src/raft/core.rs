@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::campaign::Campaigns;
 use super::contact::Contact;
 use super::corruption::{self, Checks};
+use super::door::PeerServices;
 use super::forward::{self, Forwarded};
 use super::links::{AddressBook, Links, Me, REMOVED_REMEDY};
 use super::log::Log;
@@ -24,11 +25,13 @@ use super::service::PeerService;
 use super::types::{Node, Proposal, Reply, To, Types};
 use super::{change, door, leases};
 use crate::admission::Admission;
-use crate::connection::ConnectionOptions;
-use crate::http_pages::PeerPages;
+use crate::connection::{Arrival, ConnectionOptions};
 use crate::lease::{Call, Lessor};
+use crate::metrics::METRICS;
+use crate::pages::PeerPages;
 use crate::replica::{Admin, AdminError, Current, Outboxes, Reads, Requests, Standing, Waiter};
 use crate::snapshots::Snapshots;
+use crate::tls::Connector;
 
 pub type Core = Raft<Types, Machine>;
 
@@ -64,7 +67,8 @@ pub struct Start {
     pub lease_calls: (mpsc::UnboundedSender<Call>, mpsc::UnboundedReceiver<Call>),
     pub checks: Checks,
     /// Connections of peers, and what they find besides consensus.
-    pub peers: mpsc::UnboundedReceiver<std::net::TcpStream>,
+    pub peers: mpsc::UnboundedReceiver<Arrival>,
+    pub connector: Arc<Connector>,
     pub peer_options: ConnectionOptions,
     pub pages: PeerPages,
 }
@@ -119,7 +123,7 @@ struct Round {
 pub async fn start(start: Start, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
     let config = raft_config(&start)?;
     let Start { me, founders, log, machine, current, mut requests, mut purge, .. } = start;
-    let book = Arc::new(AddressBook::new(current.clone(), start.addresses));
+    let book = Arc::new(AddressBook::new(current.clone(), start.addresses, start.connector));
     let links = Links::new(me, book, start.election_timeout);
     let campaigns = Arc::new(Campaigns::new(me.member_id, start.election_timeout));
     let peers = Peers::new(links.clone(), campaigns.clone(), start.heartbeat_interval);
@@ -140,8 +144,8 @@ pub async fn start(start: Start, mut stop: watch::Receiver<bool>) -> anyhow::Res
     };
     let leases = leases::start((&raft, &handle, &links), start.lessor, start.lease_calls);
     let service = PeerService::new(raft.clone(), handle.clone(), me, start.snapshots, leases);
-    let door = door::PeerServices::new(service, start.pages);
-    let door = serve_peers(door, (start.peers, start.peer_options), stop.clone());
+    let arrivals = (start.peers, start.peer_options);
+    let door = door::open(PeerServices::new(service, start.pages), arrivals, stop.clone());
     corruption::start((&raft, &handle, &links), start.checks);
     bootstrap(&raft, me.member_id, founders).await?;
 
@@ -187,14 +191,6 @@ pub async fn start(start: Start, mut stop: watch::Receiver<bool>) -> anyhow::Res
     }
     this.raft.shutdown().await.context("stopping consensus")?;
     door.await.context("serving peers")
-}
-
-fn serve_peers(
-    services: door::PeerServices,
-    (peers, options): (mpsc::UnboundedReceiver<std::net::TcpStream>, ConnectionOptions),
-    stop: watch::Receiver<bool>,
-) -> tokio::task::JoinHandle<()> {
-    tokio::spawn(crate::connection::serve(peers, services, options, stop))
 }
 
 fn raft_config(start: &Start) -> anyhow::Result<Arc<Config>> {
@@ -382,7 +378,10 @@ impl Loop {
             let elected = match leader {
                 _ if leader == standing.leader => standing.elected,
                 0 => standing.elected,
-                _ => Some(Instant::now()),
+                _ => {
+                    METRICS.raft.leader_changes.add(1);
+                    Some(Instant::now())
+                }
             };
             *standing = Standing { term, leader, elected, is_learner };
             true

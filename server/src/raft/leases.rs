@@ -20,6 +20,7 @@ use super::links::{Lane, Links, within};
 use super::types::{Proposal, Reply, To};
 use crate::lease::{Ask, Call, Lessor, Renewal, Told};
 use crate::limits;
+use crate::metrics::METRICS;
 use crate::replica::Unavailable;
 
 /// What the parts of this file share.
@@ -143,6 +144,7 @@ impl Keeper {
         {
             let office = self.office.clone();
             self.revoking.spawn(async move {
+                METRICS.leases.expired.add(1);
                 let op = Op::LeaseRevoke(LeaseRevokeRequest { id });
                 if !office.propose(op, term).await {
                     tracing::debug!(id = format!("{id:x}"), "ending a lease: trying again");

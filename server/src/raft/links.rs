@@ -12,13 +12,15 @@ use std::time::Duration;
 use hyper_util::rt::TokioIo;
 use proto::peer::Identity;
 use proto::peer::peer_client::PeerClient;
-use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
 use crate::config::Url;
 use crate::limits;
+use crate::metered::{Meter, Metered};
+use crate::metrics::METRICS;
 use crate::replica::Current;
+use crate::tls::{Connector, Stream};
 
 /// Who speaks.
 #[derive(Clone, Copy, Debug)]
@@ -45,12 +47,17 @@ pub enum Lane {
 pub struct AddressBook {
     current: Arc<Current>,
     first: Mutex<BTreeMap<u64, Vec<String>>>,
+    connector: Arc<Connector>,
 }
 
 impl AddressBook {
     /// `first`: addresses that hold until the member table has the member.
-    pub fn new(current: Arc<Current>, first: BTreeMap<u64, Vec<String>>) -> AddressBook {
-        AddressBook { current, first: Mutex::new(first) }
+    pub fn new(
+        current: Arc<Current>,
+        first: BTreeMap<u64, Vec<String>>,
+        connector: Arc<Connector>,
+    ) -> AddressBook {
+        AddressBook { current, first: Mutex::new(first), connector }
     }
 
     /// Learns where a member was when it was added.
@@ -66,19 +73,23 @@ impl AddressBook {
         }
     }
 
-    async fn connect(&self, id: u64) -> io::Result<TcpStream> {
+    async fn connect(&self, id: u64) -> io::Result<Metered<Stream>> {
+        let peer = METRICS.raft.peer(id);
+        let connected = self.dial(id).await;
+        peer.reached(connected.is_ok());
+        Ok(Metered::new(connected?, Meter::of(&peer.traffic)))
+    }
+
+    async fn dial(&self, id: u64) -> io::Result<Stream> {
         let unknown = format!("no peer URL of member {id:x} is known");
         let mut failure = io::Error::new(io::ErrorKind::NotFound, unknown);
         for url in self.urls(id) {
             let connected = match Url::parse(&url) {
-                Ok(url) => TcpStream::connect((url.host(), url.port())).await,
+                Ok(url) => self.connector.connect(&url).await,
                 Err(what) => Err(io::Error::new(io::ErrorKind::InvalidInput, what)),
             };
             match connected {
-                Ok(stream) => {
-                    stream.set_nodelay(true)?;
-                    return Ok(stream);
-                }
+                Ok(stream) => return Ok(stream),
                 Err(error) => failure = io::Error::new(error.kind(), format!("{url}: {error}")),
             }
         }
@@ -126,6 +137,8 @@ impl Links {
         });
         // A peer that was cut off does not say so: pings find out, as soon as an election would.
         Endpoint::from_static("http://member")
+            .user_agent(super::door::user_agent(self.me.member_id))
+            .expect("letters and digits are fit for a header")
             .connect_timeout(self.election_timeout)
             .http2_keep_alive_interval(self.election_timeout)
             .keep_alive_timeout(self.election_timeout)

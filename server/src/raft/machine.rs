@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_core::Stream;
 use openraft::alias::{LogIdOf, SnapshotMetaOf, SnapshotOf, StoredMembershipOf};
@@ -17,6 +18,7 @@ use super::types::{self, Entry, Outcome, Types};
 use crate::auth::Gate;
 use crate::lease::Lessor;
 use crate::limits;
+use crate::metrics::METRICS;
 use crate::poke::Poke;
 use crate::replica::{Current, Outboxes, Waiter};
 use crate::snapshots::Snapshots;
@@ -81,8 +83,10 @@ impl Machine {
                     let what = format!("log entry {id} is not a command: {error}");
                     io::Error::new(io::ErrorKind::InvalidData, what)
                 })?;
+                let began = Instant::now();
                 let applied = store.apply(id, Input::Command(&command));
                 if let Ok(applied) = &applied {
+                    METRICS.applied(&command, applied, began.elapsed());
                     self.lessor.applied(&command, &applied.outcome);
                     self.gate.applied(id, &command, &applied.outcome);
                 }
@@ -105,6 +109,7 @@ struct Run {
     forwarded: Vec<(Waiter, Outcome)>,
     /// Of the commands.
     bytes: usize,
+    began: Option<Instant>,
 }
 
 impl Run {
@@ -138,6 +143,7 @@ impl RaftStateMachine<Types> for Machine {
         let mut run = Run::default();
         while let Some(item) = entries.next().await {
             let (entry, responder) = item?;
+            run.began.get_or_insert_with(Instant::now);
             let applied = self.apply_entry(&entry)?;
             run.events.extend(applied.events);
             let outcome = Outcome(applied.outcome);
@@ -173,6 +179,7 @@ impl RaftStateMachine<Types> for Machine {
         snapshot: SnapshotFile,
     ) -> Result<(), io::Error> {
         let (snapshots, current) = (self.snapshots.clone(), self.current.clone());
+        METRICS.raft.snapshots_installing.add(1);
         // As long as the disk takes; heartbeats must not wait for it.
         let installed = tokio::task::spawn_blocking(move || {
             // What the old store still writes would get in the way of the new one.
@@ -185,6 +192,8 @@ impl RaftStateMachine<Types> for Machine {
         self.gate.look();
         self.publish.jump(revision);
         self.current.notify_applied();
+        METRICS.raft.snapshots_installing.take(1);
+        METRICS.raft.snapshot_installs.add(1);
         Ok(())
     }
 
@@ -235,6 +244,9 @@ impl Machine {
             waiter.applied(outcome);
         }
         self.outboxes.flush();
+        if let Some(began) = run.began {
+            METRICS.disk.runs.took(began.elapsed());
+        }
     }
 }
 

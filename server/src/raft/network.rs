@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use openraft::alias::{SnapshotOf, VoteOf};
 use openraft::base::{BoxFuture, BoxStream};
@@ -23,6 +23,7 @@ use super::machine::SnapshotFile;
 use super::types::{Node, Types};
 use super::{transfer, wire};
 use crate::limits;
+use crate::metrics::{self, METRICS};
 
 /// Makes a client for each peer.
 #[derive(Clone)]
@@ -42,7 +43,8 @@ impl Peers {
         self.links.book().learn(id, &node.peer_urls);
         let vote = self.links.to(id, Lane::Heartbeat);
         let (campaigns, retry_interval) = (self.campaigns.clone(), self.retry_interval);
-        Peer { lane, link: self.links.to(id, lane), vote, campaigns, retry_interval }
+        let peer = METRICS.raft.peer(id);
+        Peer { lane, link: self.links.to(id, lane), peer, vote, campaigns, retry_interval }
     }
 }
 
@@ -50,6 +52,7 @@ impl Peers {
 pub struct Peer {
     lane: Lane,
     link: Link,
+    peer: &'static metrics::Peer,
     /// Votes are few, small and urgent.
     vote: Link,
     campaigns: Arc<Campaigns>,
@@ -107,7 +110,10 @@ impl RaftNetworkV2<Types> for Peer {
             let requests = tokio_stream::once(first).chain(input);
             let requests = requests.map(move |request| wire::append(identity, &request));
             let call = self.link.client.replicate(requests);
-            let answers = within(limits::APPEND_TIMEOUT, call).await.map_err(|e| unanswered(&e))?;
+            let answers = within(limits::APPEND_TIMEOUT, call).await.map_err(|error| {
+                self.peer.send_failures.add(1);
+                unanswered(&error)
+            })?;
             let answers = answers.map(|answer| {
                 let answer = answer.map_err(|status| unanswered(&failed(&status)))?;
                 wire::to_replicated(answer).map_err(malformed)
@@ -124,7 +130,15 @@ impl RaftNetworkV2<Types> for Peer {
         _option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
         let call = self.link.client.append(wire::append(self.link.identity(), &request));
-        let answer = within(limits::APPEND_TIMEOUT, call).await.map_err(|e| unanswered(&e))?;
+        let (began, peer) = (Instant::now(), self.peer);
+        let answer = within(limits::APPEND_TIMEOUT, call).await.map_err(|error| {
+            peer.send_failures.add(1);
+            METRICS.raft.heartbeat_failures.add(u64::from(self.lane == Lane::Heartbeat));
+            unanswered(&error)
+        })?;
+        if self.lane == Lane::Heartbeat {
+            peer.round_trips.took(began.elapsed());
+        }
         wire::to_appended(answer).map_err(malformed)
     }
 

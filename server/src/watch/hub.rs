@@ -63,7 +63,6 @@ impl Limits {
 }
 
 /// How many streams and watchers there are, and what they were sent.
-#[cfg(test)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     pub streams: usize,
@@ -155,7 +154,6 @@ impl Hub {
         }
     }
 
-    #[cfg(test)]
     pub fn stats(&self) -> Stats {
         let mut stats = Stats::default();
         for signal in self.signals.read().expect("no panic under the lock").iter() {

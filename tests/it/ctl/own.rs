@@ -126,10 +126,7 @@ fn tls_with_a_server_without_it_is_told() {
     let output = session.run(line).unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.status.code(), stderr.lines().count()), (Some(1), 1), "{stderr}");
-    assert!(
-        stderr.ends_with("does it speak TLS? if not, write http:// before the address\n"),
-        "{stderr}"
-    );
+    assert!(stderr.ends_with("does not speak TLS; write http:// before the address\n"), "{stderr}");
 }
 
 /// A socket in the file system, with and without slashes.

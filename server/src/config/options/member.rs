@@ -15,8 +15,12 @@ pub(super) static OPTIONS: &[Opt] = &[
         "Where to listen for clients, unix://path too. Setting it requires --advertise-client-urls.",
     ),
     option("listen-peer-urls", Urls, "http://localhost:2380", "Where to listen for other members."),
-    option("listen-client-http-urls", Urls, "", "Where to listen for HTTP clients only.")
-        .refused("a listener for HTTP only"),
+    option(
+        "listen-client-http-urls",
+        Urls,
+        "",
+        "Where to serve HTTP only; what is at --listen-client-urls then serves gRPC only.",
+    ),
     option("heartbeat-interval", Milliseconds, "100", "Time between a leader's heartbeats."),
     option(
         "election-timeout",
@@ -112,11 +116,18 @@ pub(super) static LIMITS: &[Opt] = &[
         .accepted("requests between members carry their own deadlines"),
     option("max-learners", Integer(1, i32::MAX as i64), "1", "Learners a cluster may have.")
         .experimental(),
-    option("enable-grpc-gateway", Bool, "true", "Serve JSON over HTTP.")
-        .accepted("the JSON gateway is not built in yet"),
-    option("metrics", Choice(&["basic", "extensive"]), "basic", "How much to measure.")
-        .refused("the level \"extensive\" of metrics"),
-    option("listen-metrics-urls", Urls, "", "Where to serve metrics and health only.")
-        .refused("a listener for metrics and health"),
-    option("enable-pprof", Bool, "false", "Serve Go's profiles.").refused("profiling over HTTP"),
+    option("enable-grpc-gateway", Bool, "true", "Serve every call as JSON over HTTP, too."),
+    option(
+        "metrics",
+        Choice(&["basic", "extensive"]),
+        "basic",
+        "extensive also measures how long every call takes.",
+    ),
+    option("listen-metrics-urls", Urls, "", "Where to serve metrics and health only."),
+    option(
+        "enable-pprof",
+        Bool,
+        "false",
+        "Serve profiles of where time goes, at /debug/pprof/profile; also with --log-level=debug.",
+    ),
 ];

@@ -60,7 +60,7 @@ fn mistakes_in_the_file_have_a_line() {
         ),
         (
             "client-transport-security:\n  cert-file: x\n",
-            "1 FILE:2:3: client-transport-security.cert-file: TLS is not supported yet; remove the key",
+            "1 FILE:2:3: client-transport-security.cert-file: needs --key-file, too; add --key-file",
         ),
         (
             "client-transport-security:\n  cret-file: x\n",

@@ -48,22 +48,6 @@ fn wrong_command_lines_exit_with_2() {
 #[test]
 fn what_is_not_supported_is_refused_by_name() {
     for (args, variables, want) in [
-        ("--cert-file a.crt", "", "1 --cert-file: TLS is not supported yet; leave the flag out"),
-        (
-            "--client-cert-auth",
-            "",
-            "1 --client-cert-auth: TLS is not supported yet; leave the flag out",
-        ),
-        (
-            "",
-            "ETCD_CLIENT_CERT_AUTH=true",
-            "1 ETCD_CLIENT_CERT_AUTH: TLS is not supported yet; unset the variable",
-        ),
-        (
-            "--peer-auto-tls=true",
-            "",
-            "1 --peer-auto-tls: TLS is not supported yet; leave the flag out",
-        ),
         (
             "--auth-token jwt,pub-key=k",
             "",
@@ -86,11 +70,6 @@ fn what_is_not_supported_is_refused_by_name() {
             "2 --auto-compaction-retention: must be a number of revisions, not \"1h\"; correct --auto-compaction-retention",
         ),
         (
-            "--listen-metrics-urls http://127.0.0.1:2381",
-            "",
-            "1 --listen-metrics-urls: a listener for metrics and health is not supported yet; leave the flag out",
-        ),
-        (
             "--force-new-cluster",
             "",
             "1 --force-new-cluster: cutting a cluster down to one member is not supported yet; leave the flag out",
@@ -105,11 +84,6 @@ fn what_is_not_supported_is_refused_by_name() {
             "",
             "2 --compact-hash-check-time: must be above 0, not 0s; correct --compact-hash-check-time",
         ),
-        (
-            "--listen-client-urls https://127.0.0.1:1",
-            "",
-            "2 --listen-client-urls: \"https://127.0.0.1:1\" cannot be used: TLS is not supported yet; use http://; see kvd --help",
-        ),
     ] {
         assert_eq!(error(args, variables), want);
     }
@@ -121,11 +95,69 @@ fn what_is_not_supported_is_refused_by_name() {
 }
 
 #[test]
-fn sockets_are_for_clients_and_not_encrypted() {
+fn what_is_encrypted_has_all_it_needs() {
+    for (args, want) in [
+        ("--cert-file c", "--cert-file: needs --key-file, too; add --key-file"),
+        ("--peer-key-file k", "--peer-key-file: needs --peer-cert-file, too; add --peer-cert-file"),
+        (
+            "--listen-metrics-urls https://127.0.0.1:1",
+            "--listen-metrics-urls: https://127.0.0.1:1 needs a certificate; add --cert-file and --key-file",
+        ),
+        (
+            "--listen-peer-urls https://127.0.0.1:1 --cert-file c --key-file k",
+            "--listen-peer-urls: https://127.0.0.1:1 needs a certificate; add --peer-cert-file and --peer-key-file",
+        ),
+        (
+            "--client-cert-auth",
+            "--client-cert-auth: needs TLS: over plain text there are no certificates; add --cert-file, its key, and https:// URLs",
+        ),
+        (
+            "--client-cert-auth --cert-file c --key-file k",
+            "--client-cert-auth: needs an authority to check certificates by; add --trusted-ca-file",
+        ),
+        (
+            "--initial-advertise-peer-urls https://h:1 --peer-cert-file c --peer-key-file k",
+            "--initial-advertise-peer-urls: members are reached over TLS, and there is no authority to check theirs by; add --peer-trusted-ca-file",
+        ),
+        (
+            "--peer-cert-allowed-cn a --peer-cert-allowed-hostname b",
+            "--peer-cert-allowed-cn: cannot be combined with --peer-cert-allowed-hostname; keep one of them",
+        ),
+        (
+            "--tls-min-version TLS1.3 --tls-max-version TLS1.2",
+            "--tls-min-version: is newer than --tls-max-version; correct one of them",
+        ),
+        (
+            "--tls-min-version TLS1.3 --cipher-suites TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+            "--cipher-suites: chooses among suites of TLS 1.2, which --tls-min-version does not allow; remove one of them",
+        ),
+        (
+            "--cipher-suites TLS_NULL",
+            "--cipher-suites: \"TLS_NULL\" is not the name of a cipher suite; see kvd --help",
+        ),
+        (
+            "--cipher-suites TLS_RSA_WITH_AES_128_CBC_SHA",
+            "--cipher-suites: none of TLS_RSA_WITH_AES_128_CBC_SHA is safe enough to be offered; see kvd --help",
+        ),
+    ] {
+        assert!(error(args, "").ends_with(want), "{}", error(args, ""));
+    }
+    let suites =
+        "--cipher-suites TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305,TLS_RSA_WITH_AES_128_CBC_SHA";
+    let warning = "--cipher-suites: TLS_RSA_WITH_AES_128_CBC_SHA: not safe enough, so not offered";
+    assert_eq!(config(suites, "").warnings, [warning]);
+    let url = "http://127.0.0.1:1";
+    let unused = format!("--listen-peer-urls {url} --peer-cert-file c --peer-key-file k");
+    let warning = format!("{url} is not encrypted: the certificate is not used there");
+    assert_eq!(config(&unused, "").warnings, [warning]);
+}
+
+#[test]
+fn sockets_are_for_clients() {
     for (args, want) in [
         (
             "--listen-client-urls unixs:///s --advertise-client-urls http://h:1",
-            "2 --listen-client-urls: \"unixs:///s\" cannot be used: TLS is not supported yet; use unix://; see kvd --help",
+            "2 --listen-client-urls: unixs:///s needs a certificate; add --cert-file and --key-file",
         ),
         (
             "--listen-client-urls unix:// --advertise-client-urls http://h:1",
@@ -170,7 +202,7 @@ fn contradictions_are_named() {
         ),
         (
             "--listen-peer-urls http://127.0.0.1:2379",
-            "2 --listen-peer-urls: http://127.0.0.1:2379 would be listened on twice; give clients and peers ports of their own",
+            "2 --listen-peer-urls: http://127.0.0.1:2379 would be listened on twice; give each listener a port of its own",
         ),
         (
             "--listen-peer-urls http://example.com:2380",

@@ -1,0 +1,65 @@
+//! The body of a request to a service: from a connection, or made by the JSON gateway.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming};
+use tokio::sync::mpsc;
+
+use crate::metrics::{Messages, Method};
+
+/// One type for both, so that all services are built once.
+pub enum RequestBody {
+    Incoming(Incoming),
+    /// One piece.
+    Whole(Option<Bytes>),
+    /// Pieces as they come.
+    Pieces(mpsc::Receiver<Bytes>),
+    /// A stream whose messages are counted.
+    Counted(Box<(RequestBody, Method, Messages)>),
+}
+
+impl RequestBody {
+    /// Counts the messages of a method that takes a stream of them.
+    pub fn counted(self, method: Method) -> RequestBody {
+        RequestBody::Counted(Box::new((self, method, Messages::default())))
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self.get_mut() {
+            RequestBody::Incoming(body) => Pin::new(body).poll_frame(cx),
+            RequestBody::Whole(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
+            RequestBody::Pieces(pieces) => {
+                pieces.poll_recv(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+            }
+            RequestBody::Counted(counted) => {
+                let (body, method, messages) = &mut **counted;
+                let polled = Pin::new(body).poll_frame(cx);
+                if let Poll::Ready(Some(Ok(frame))) = &polled
+                    && let Some(data) = frame.data_ref()
+                {
+                    method.received(messages.begun(data));
+                }
+                polled
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            RequestBody::Incoming(body) => body.is_end_stream(),
+            RequestBody::Whole(bytes) => bytes.is_none(),
+            RequestBody::Pieces(_) => false,
+            RequestBody::Counted(counted) => counted.0.is_end_stream(),
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Between JSON and protobuf, by the descriptors.
+
+use std::sync::{Arc, LazyLock};
+
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use hyper::body::Incoming;
+use prost::Message as _;
+use prost_reflect::{
+    DescriptorPool, DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions,
+};
+use tonic::Status;
+
+use super::read_piece;
+
+/// What goes in and what comes out of a call.
+pub struct Call {
+    pub request: MessageDescriptor,
+    pub response: MessageDescriptor,
+    pub takes_stream: bool,
+    pub gives_stream: bool,
+}
+
+static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
+    DescriptorPool::decode(proto::DESCRIPTORS).expect("what the build compiled can be read")
+});
+
+const IN: DeserializeOptions = DeserializeOptions::new().deny_unknown_fields(false);
+const OUT: SerializeOptions = SerializeOptions::new().use_proto_field_name(true);
+
+/// The call of a path like `/etcdserverpb.KV/Range`.
+pub fn call(path: &str) -> Option<Arc<Call>> {
+    let (service, method) = path.strip_prefix('/')?.split_once('/')?;
+    let service = POOL.get_service_by_name(service)?;
+    let method = service.methods().find(|known| known.name() == method)?;
+    Some(Arc::new(Call {
+        request: method.input(),
+        response: method.output(),
+        takes_stream: method.is_client_streaming(),
+        gives_stream: method.is_server_streaming(),
+    }))
+}
+
+/// With the header that gRPC has before every message.
+pub fn framed(message: &Bytes) -> Bytes {
+    let mut frame = BytesMut::with_capacity(FRAME_HEADER_BYTES + message.len());
+    frame.put_u8(0);
+    frame.put_u32(message.len() as u32);
+    frame.extend_from_slice(message);
+    frame.freeze()
+}
+
+const FRAME_HEADER_BYTES: usize = 5;
+
+/// Takes the first message out of a response's bytes, if it is whole.
+pub fn take_frame(bytes: &mut BytesMut) -> Option<Bytes> {
+    let length = u32::from_be_bytes(bytes.get(1..FRAME_HEADER_BYTES)?.try_into().ok()?) as usize;
+    if bytes.len() < FRAME_HEADER_BYTES + length {
+        return None;
+    }
+    bytes.advance(FRAME_HEADER_BYTES);
+    Some(bytes.split_to(length).freeze())
+}
+
+/// A message as JSON.
+pub fn to_json(kind: &MessageDescriptor, message: Bytes) -> Result<Vec<u8>, Status> {
+    let failed = |error: &dyn std::fmt::Display| Status::internal(error.to_string());
+    let message = DynamicMessage::decode(kind.clone(), message).map_err(|e| failed(&e))?;
+    let mut json = Vec::new();
+    let mut serializer = serde_json::Serializer::new(&mut json);
+    message.serialize_with_options(&mut serializer, &OUT).map_err(|e| failed(&e))?;
+    Ok(json)
+}
+
+/// The JSON values of a request's body, one after the other.
+pub struct Values {
+    body: Incoming,
+    bytes: BytesMut,
+    bytes_max: usize,
+}
+
+impl Values {
+    /// A message may take as much in JSON as base64 and escapes make of it.
+    pub fn new(body: Incoming, message_bytes_max: usize) -> Values {
+        Values { body, bytes: BytesMut::new(), bytes_max: message_bytes_max * 2 }
+    }
+
+    /// The next one as protobuf; None at the end of the body.
+    pub async fn next(&mut self, kind: &MessageDescriptor) -> Result<Option<Bytes>, Status> {
+        loop {
+            if let Some((message, length)) = first(&self.bytes, kind, false)? {
+                self.bytes.advance(length);
+                return Ok(Some(message));
+            }
+            if !read_piece(&mut self.body, &mut self.bytes, self.bytes_max).await? {
+                let Some((message, _)) = first(&self.bytes, kind, true)? else { return Ok(None) };
+                self.bytes.clear();
+                return Ok(Some(message));
+            }
+        }
+    }
+}
+
+/// The first value, if it is whole, and how many bytes it takes. With `ended` nothing follows.
+fn first(
+    bytes: &[u8],
+    kind: &MessageDescriptor,
+    ended: bool,
+) -> Result<Option<(Bytes, usize)>, Status> {
+    let blank = bytes.iter().all(u8::is_ascii_whitespace);
+    if blank {
+        return Ok(None);
+    }
+    // Whether it is whole is found out by a look at it as plain JSON: a message is made once.
+    let mut values = serde_json::Deserializer::from_slice(bytes).into_iter::<Skipped>();
+    match values.next() {
+        Some(Err(error)) if error.is_eof() && !ended => return Ok(None),
+        Some(Err(error)) => return Err(Status::invalid_argument(error.to_string())),
+        _ => {}
+    }
+    let length = values.byte_offset();
+    let mut json = serde_json::Deserializer::from_slice(&bytes[..length]);
+    let message = DynamicMessage::deserialize_with_options(kind.clone(), &mut json, &IN)
+        .map_err(|error| Status::invalid_argument(error.to_string()))?;
+    Ok(Some((message.encode_to_vec().into(), length)))
+}
+
+type Skipped = serde::de::IgnoredAny;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json_of(path: &str, json: &str) -> String {
+        let call = call(path).unwrap();
+        let (message, _) = first(json.as_bytes(), &call.request, true).unwrap().unwrap();
+        String::from_utf8(to_json(&call.request, message).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn both_spellings_go_in_and_etcds_comes_out() {
+        let range = "/etcdserverpb.KV/Range";
+        let json = r#"{"key":"YQ","rangeEnd":"Yg==","limit":7,"sort_order":"DESCEND","nobody":1}"#;
+        let want = r#"{"key":"YQ==","range_end":"Yg==","limit":"7","sort_order":"DESCEND"}"#;
+        assert_eq!(json_of(range, json), want);
+        assert_eq!(json_of("/etcdserverpb.Lease/LeaseGrant", r#"{"TTL":"5"}"#), r#"{"TTL":"5"}"#);
+        assert_eq!(
+            json_of(range, r#"{"sort_target":1,"limit":"0"}"#),
+            r#"{"sort_target":"VERSION"}"#
+        );
+    }
+
+    #[test]
+    fn values_follow_each_other_in_any_pieces() {
+        let kind = &call("/etcdserverpb.Watch/Watch").unwrap().request;
+        let json = br#" {"progress_request":{}} {"cancel_request":{"watch_id":"3"}}"#;
+        for cut in 0..json.len() {
+            let whole = first(&json[..cut], kind, false).unwrap();
+            assert_eq!(whole.is_some(), cut >= 24, "{cut}");
+        }
+        let (_, length) = first(json, kind, false).unwrap().unwrap();
+        let (second, _) = first(&json[length..], kind, true).unwrap().unwrap();
+        let json = String::from_utf8(to_json(kind, second).unwrap()).unwrap();
+        assert_eq!(json, r#"{"cancel_request":{"watch_id":"3"}}"#);
+        for wrong in
+            ["{", "[]", r#"{"progress_request":3}"#, "x", r#"{"cancel_request":{"watch_id":"y"}}"#]
+        {
+            assert!(first(wrong.as_bytes(), kind, true).is_err(), "{wrong}");
+        }
+        assert!(first(b" \n", kind, true).unwrap().is_none());
+    }
+}
