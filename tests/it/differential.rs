@@ -23,7 +23,20 @@ fn kvd_answers_two_thousand_random_steps_as_etcd_does() {
     let Some(plan) = plan(Target::Kvd) else { return };
     match run(&plan).unwrap() {
         Ok(compared) => {
-            for kind in ["put", "range", "del", "txn", "compact", "hashkv", "watch events"] {
+            for kind in [
+                "put",
+                "range",
+                "del",
+                "txn",
+                "compact",
+                "hashkv",
+                "watch events",
+                "lock",
+                "campaign",
+                "alarm",
+                "members",
+                "json",
+            ] {
                 assert!(compared.contains_key(kind), "no {kind} among {compared:?}");
             }
         }

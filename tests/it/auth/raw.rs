@@ -86,7 +86,7 @@ pub(super) async fn ask(client: &Client, token: Option<&str>, path: &str, body: 
         request.metadata_mut().insert("token", token.parse().unwrap());
     }
     let path: PathAndQuery = path.parse().unwrap();
-    let is_watch = path.path().ends_with("Watch");
+    let is_watch = path.path() == "/etcdserverpb.Watch/Watch";
     let call = async {
         let mut answers = grpc.streaming(request, path, Bare).await?.into_inner();
         answers.message().await

@@ -44,6 +44,7 @@ pub(super) fn of(path: &str) -> Vec<Variant> {
         "etcdserverpb.Cluster" => members(method),
         "etcdserverpb.Maintenance" => maintenance(method),
         "etcdserverpb.Auth" => users(method),
+        "grpc.health.v1.Health" => one("", &()),
         _ => recipes(path),
     }
 }

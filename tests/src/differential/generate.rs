@@ -29,18 +29,23 @@ pub(crate) struct View {
 }
 
 pub(crate) struct Generator {
-    random: StdRng,
-    view: View,
+    pub(super) random: StdRng,
+    pub(super) view: View,
+    /// The alarm that is on, and whose it is.
+    pub(super) alarm: Option<(&'static str, &'static str)>,
 }
 
 impl Generator {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { random: StdRng::seed_from_u64(seed), view: View::default() }
+        Self { random: StdRng::seed_from_u64(seed), view: View::default(), alarm: None }
     }
 
     pub(crate) fn next(&mut self, view: View) -> Step {
         self.view = view;
-        match self.random.random_range(0..1000) {
+        if let Some(step) = self.end_of_alarm() {
+            return step;
+        }
+        match self.random.random_range(0..1100) {
             0..330 => Step::Put(self.put()),
             330..560 => Step::Range(self.range()),
             560..640 => Step::Delete(self.delete()),
@@ -51,12 +56,16 @@ impl Generator {
             930..970 => self.watch_create(),
             970..985 => self.watch_cancel(),
             985..997 => Step::WatchProgress { stream: self.stream() },
+            997..1040 => self.turn(),
+            1040..1045 => self.alarm(),
+            1045..1055 => self.member(),
+            1055..1097 => self.json(),
             _ => Step::WatchClose { stream: self.stream() },
         }
     }
 
     /// True once in `times` times.
-    fn once_in(&mut self, times: u32) -> bool {
+    pub(super) fn once_in(&mut self, times: u32) -> bool {
         self.random.random_ratio(1, times)
     }
 
@@ -128,7 +137,7 @@ impl Generator {
         self.random.random_range(0..count)
     }
 
-    fn put(&mut self) -> PutRequest {
+    pub(super) fn put(&mut self) -> PutRequest {
         let ignore_value = self.once_in(12);
         let value = if ignore_value && !self.once_in(8) { Vec::new() } else { self.value() };
         PutRequest {
@@ -142,7 +151,7 @@ impl Generator {
     }
 
     /// Few, so that most are granted.
-    fn lease_id(&mut self) -> i64 {
+    pub(super) fn lease_id(&mut self) -> i64 {
         match self.random.random_range(0..20) {
             0 => -1,
             1 => i64::MAX,
@@ -176,7 +185,7 @@ impl Generator {
         }
     }
 
-    fn range(&mut self) -> RangeRequest {
+    pub(super) fn range(&mut self) -> RangeRequest {
         let key = self.key();
         let range_end = self.range_end(&key);
         let sorted = self.once_in(3);
@@ -210,14 +219,14 @@ impl Generator {
         self.view.revision - self.random.random_range(-3..40)
     }
 
-    fn delete(&mut self) -> DeleteRangeRequest {
+    pub(super) fn delete(&mut self) -> DeleteRangeRequest {
         let key = self.key();
         // Large deletions are rarer, so that something is left.
         let range_end = if self.once_in(3) { self.range_end(&key) } else { Vec::new() };
         DeleteRangeRequest { key, range_end, prev_kv: self.once_in(2) }
     }
 
-    fn txn(&mut self, depth: usize) -> TxnRequest {
+    pub(super) fn txn(&mut self, depth: usize) -> TxnRequest {
         let (compares, then, or) = if depth == 0 && self.once_in(200) {
             let mut count = || self.random.random_range(100..=130);
             (count(), count(), count())
@@ -331,7 +340,7 @@ impl Generator {
 
 /// A put that keeps the value or lease of a key ends etcd if the transaction deletes that key
 /// before, and lets it pass if the delete has no end. Such puts bring their own.
-fn spare_etcd(mut txn: TxnRequest) -> TxnRequest {
+pub(super) fn spare_etcd(mut txn: TxnRequest) -> TxnRequest {
     let mut endless = false;
     for_each_operation(&mut txn, &mut |request| {
         endless |= matches!(request, Request::RequestDeleteRange(del) if del.range_end == [0]);
@@ -346,7 +355,7 @@ fn spare_etcd(mut txn: TxnRequest) -> TxnRequest {
     txn
 }
 
-fn for_each_operation(txn: &mut TxnRequest, visit: &mut dyn FnMut(&mut Request)) {
+pub(super) fn for_each_operation(txn: &mut TxnRequest, visit: &mut dyn FnMut(&mut Request)) {
     for request in txn.success.iter_mut().chain(&mut txn.failure).flat_map(|op| &mut op.request) {
         visit(request);
         if let Request::RequestTxn(nested) = request {

@@ -30,12 +30,19 @@
 //! - A compaction at the very revision at which a transaction put what such a delete had deleted:
 //!   etcd removes the new row too, and ends when it is to read it.
 //!
-//! Auth has a run of its own (`tests/it/auth/random.rs`). Membership changes are not called.
+//! - When `NOSPACE` refuses: kvd runs with etcd's rule.
+//! - Locks and elections that have to wait: the answer depends on who is first.
+//!
+//! Auth has a run of its own (`tests/it/auth/random.rs`). Members that are added are learners that
+//! nobody starts.
 
 mod answer;
 mod generate;
+mod json;
+mod line;
 mod repro;
 mod run;
+mod services;
 mod shrink;
 mod side;
 mod step;

@@ -9,7 +9,7 @@ use proto::etcdserverpb::{
     WatchCreateRequest,
 };
 
-use super::Step;
+use super::{Step, json};
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -33,6 +33,11 @@ impl fmt::Display for Step {
                 let ids = ids.iter().map(|id| Some(id.to_string()));
                 write!(f, "lease keep {}", join(ids))
             }
+            Self::Line(line) => f.write_str(line),
+            Self::Json(step) => match json::request(step) {
+                Some((path, body)) => write!(f, "# POST {path} {body}"),
+                None => write!(f, "# no request in JSON: {step}"),
+            },
             Self::WatchCreate { stream, request } => {
                 write!(f, "watch s{stream} create {}", watch(request))
             }

@@ -9,12 +9,12 @@ use proto::etcdserverpb::{LeaseLeasesRequest, ResponseHeader, StatusRequest, Wat
 use tokio::time::{Instant, timeout};
 use tonic::{Response, Status};
 
-use super::Step;
 use super::answer;
 use super::run::EVERYTHING;
 use super::watcher::{Log, Stream};
+use super::{Step, json, line};
 use crate::script::WatchStream;
-use crate::text::{self, Ids};
+use crate::text::{self, Ids, MemberNames};
 use crate::{Client, Node, NodeOptions, Target};
 
 /// What has not come by then does not come.
@@ -29,6 +29,7 @@ pub(crate) struct Side {
     pub(crate) node: Node,
     pub(crate) ids: Ids,
     clients: Vec<Client>,
+    names: MemberNames,
     pub(crate) streams: BTreeMap<usize, Stream>,
 }
 
@@ -40,6 +41,10 @@ impl Side {
             // Durability is not the subject, and this is ten times faster.
             options = options.arg("--unsafe-no-fsync");
         }
+        if target == Target::Kvd {
+            // The other rule is a difference by intent.
+            options = options.arg("--strict-etcd-quota");
+        }
         let node = Node::start(options)?;
         let mut clients = Vec::new();
         for _ in 0..CONNECTIONS {
@@ -50,14 +55,31 @@ impl Side {
         let (cluster, member) = (header.cluster_id, header.member_id);
         let ids = Ids { cluster, member, term: status.raft_term };
         let name = format!("{name} ({})", target.name());
-        Ok(Self { name, node, ids, clients, streams: BTreeMap::new() })
+        // Whoever was never added has a name, too.
+        let names = [(77, "x"), (78, "y")].map(|(id, name)| (id, name.to_owned())).into();
+        let names = MemberNames { names, own_peer_url: node.peer_url() };
+        Ok(Self { name, node, ids, clients, names, streams: BTreeMap::new() })
     }
 
     /// The answer as text, and the revision in its header.
     pub(crate) async fn call(&mut self, index: usize, step: &Step) -> (String, i64) {
         let connection = index % self.clients.len();
         let client = &mut self.clients[connection];
-        match timeout(CALL_WITHIN, call(client, self.ids, step)).await {
+        let called = async {
+            match step {
+                Step::Line(line) => {
+                    let answer = line::call(client, self.ids, &mut self.names, line).await;
+                    let answer = answer.unwrap_or_else(|error| format!("no answer: {error:#}"));
+                    let revision = line::revision(&answer);
+                    (answer, revision)
+                }
+                Step::Json(step) => json::call(self.node.endpoint(), self.ids, step)
+                    .await
+                    .unwrap_or_else(|error| (format!("no answer: {error:#}"), 0)),
+                step => call(client, self.ids, step).await,
+            }
+        };
+        match timeout(CALL_WITHIN, called).await {
             Ok(answer) => answer,
             Err(_) => (format!("no answer within {CALL_WITHIN:?}"), 0),
         }

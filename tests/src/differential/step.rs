@@ -21,6 +21,10 @@ pub enum Step {
         ids: Vec<i64>,
     },
     LeaseLeases,
+    /// A command of the golden scripts.
+    Line(String),
+    /// The same through the JSON gateway.
+    Json(Box<Step>),
     WatchCreate {
         stream: usize,
         request: WatchCreateRequest,

@@ -60,10 +60,13 @@
 mod auth;
 mod file;
 mod lex;
-mod request;
+pub(crate) mod members;
+pub(crate) mod request;
 mod session;
 mod stream;
-mod turns;
+pub(crate) mod turns;
 
 pub use file::{Step, check_directory, parse_steps, play};
+pub(crate) use lex::tokens;
+pub(crate) use request::Args;
 pub use stream::WatchStream;

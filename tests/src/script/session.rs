@@ -8,9 +8,7 @@ use proto::etcdserverpb::lease_client::LeaseClient;
 use proto::etcdserverpb::watch_request::RequestUnion;
 use proto::etcdserverpb::{
     DefragmentRequest, DefragmentResponse, LeaseGrantRequest, LeaseLeasesRequest,
-    LeaseRevokeRequest, LeaseTimeToLiveRequest, MemberAddRequest, MemberListRequest,
-    MemberPromoteRequest, MemberRemoveRequest, MemberUpdateRequest, ResponseHeader, StatusRequest,
-    WatchCancelRequest,
+    LeaseRevokeRequest, LeaseTimeToLiveRequest, ResponseHeader, StatusRequest, WatchCancelRequest,
 };
 use tonic::Status;
 
@@ -199,7 +197,10 @@ impl Session {
                 let client = self.client(name).await?.clone();
                 return super::auth::run(client, call, args, &ids).await;
             }
-            "members" | "member" => return self.members(name, call, args).await,
+            "members" | "member" => {
+                let mut client = self.client(name).await?.clone();
+                return super::members::run(&mut client, ids, &mut self.names, call, args).await;
+            }
             other => bail!("unknown command '{other}'"),
         };
         self.revision = self.revision.max(header.map_or(0, |header| header.revision));
@@ -251,64 +252,6 @@ impl Session {
         args.end()?;
         self.revision = self.revision.max(header.map_or(0, |header| header.revision));
         Ok(answer)
-    }
-
-    /// Calls of the cluster service.
-    async fn members(&mut self, name: &str, call: &str, mut args: Args<'_>) -> Result<String> {
-        let (ids, mut names) = (self.ids, self.names.clone());
-        names.names.insert(ids.member, "M".to_owned());
-        let action = if call == "members" { call.to_owned() } else { args.text()? };
-        let label = if action == "members" { String::new() } else { args.text()? };
-        let id = names.names.iter().find(|(_, name)| **name == label).map(|(id, _)| *id);
-        let id = id.or_else(|| label.parse().ok());
-        let is_learner = args.flag("learner");
-        let linearizable = !args.flag("serializable");
-        let mut peer_ur_ls = Vec::new();
-        while let Ok(url) = args.text() {
-            // The server's own URL, which is another one on every run.
-            peer_ur_ls.push(if url == "own" { names.own_peer_url.clone() } else { url });
-        }
-        args.end()?;
-        let cluster = &mut self.client(name).await?.cluster;
-        let known = || id.with_context(|| format!("no member is called '{label}'"));
-        let answer = match action.as_str() {
-            "members" => {
-                let answer = cluster.member_list(MemberListRequest { linearizable }).await;
-                answer.map(|a| a.into_inner()).map(|a| (a.header, a.members, None))
-            }
-            "add" => {
-                let answer = cluster.member_add(MemberAddRequest { peer_ur_ls, is_learner }).await;
-                answer.map(|a| a.into_inner()).map(|a| (a.header, a.members, a.member))
-            }
-            "remove" => {
-                let answer = cluster.member_remove(MemberRemoveRequest { id: known()? }).await;
-                answer.map(|a| a.into_inner()).map(|a| (a.header, a.members, None))
-            }
-            "promote" => {
-                let answer = cluster.member_promote(MemberPromoteRequest { id: known()? }).await;
-                answer.map(|a| a.into_inner()).map(|a| (a.header, a.members, None))
-            }
-            "update" => {
-                let request = MemberUpdateRequest { id: known()?, peer_ur_ls };
-                let answer = cluster.member_update(request).await;
-                answer.map(|a| a.into_inner()).map(|a| (a.header, a.members, None))
-            }
-            other => bail!("unknown command 'member {other}'"),
-        };
-        let (header, members, added) = match answer {
-            Ok(answer) => answer,
-            Err(status) => return Ok(text::error(&status)),
-        };
-        if let Some(added) = &added {
-            self.names.names.insert(added.id, label.clone());
-            names.names.insert(added.id, label);
-        }
-        let title = if call == "members" { action } else { format!("member {action}") };
-        let mut text = text::members(&title, header.as_ref(), &members, (&ids, &names));
-        if let Some(added) = added {
-            text.push_str(&format!("\n  added {}", text::member(&added, &names)));
-        }
-        Ok(text)
     }
 
     async fn watch(

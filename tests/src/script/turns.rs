@@ -111,7 +111,12 @@ async fn until(client: &Client, key: Vec<u8>, state: &str) -> Result<String> {
 }
 
 /// A call that is to be waited for.
-fn call(client: &Client, ids: Ids, command: &str, mut args: Args<'_>) -> Result<Option<Call>> {
+pub(crate) fn call(
+    client: &Client,
+    ids: Ids,
+    command: &str,
+    mut args: Args<'_>,
+) -> Result<Option<Call>> {
     let call = match command {
         "lock" | "unlock" => lock_call(client, ids, command, &mut args)?,
         "campaign" | "proclaim" | "resign" | "leader" => {
