@@ -163,11 +163,14 @@ async fn the_log_is_shortened_however_often_a_member_starts() {
     cluster.wait("a snapshot file is written", written).await.unwrap();
 }
 
-/// Files of a snapshot on its way to a member.
-fn unfinished(cluster: &Cluster, place: usize) -> Vec<PathBuf> {
+/// Files of a snapshot on its way to a member. It may be writing one of its own meanwhile.
+fn incoming(cluster: &Cluster, place: usize) -> Vec<PathBuf> {
     let dir = cluster.node(place).data_dir().join("snap");
     let files = fs::read_dir(dir).into_iter().flatten().flatten().map(|file| file.path());
-    files.filter(|path| path.extension().is_none_or(|extension| extension != "db")).collect()
+    let is_incoming = |path: &PathBuf| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("from-"))
+    };
+    files.filter(is_incoming).collect()
 }
 
 /// Snapshot files that a member has open, those among them that have no name any more.
@@ -206,7 +209,7 @@ async fn a_snapshot_that_is_cut_off_arrives_all_the_same() {
         let cut = async || cluster.is_cut(leader, away).then_some(());
         cluster.wait("half of the file is sent", cut).await.unwrap();
         assert_eq!(cluster.snapshots_installed(away), installed);
-        assert_eq!(unfinished(&cluster, away).len(), 1);
+        assert_eq!(incoming(&cluster, away).len(), 1);
         if is_killed {
             cluster.kill(away).unwrap();
             cluster.heal();
@@ -217,7 +220,7 @@ async fn a_snapshot_that_is_cut_off_arrives_all_the_same() {
         let arrived = async || (cluster.snapshots_installed(away) > installed).then_some(());
         cluster.wait("the snapshot arrives", arrived).await.unwrap();
         cluster.wait_in_step().await.unwrap();
-        assert_eq!(unfinished(&cluster, away), Vec::<PathBuf>::new());
+        assert_eq!(incoming(&cluster, away), Vec::<PathBuf>::new());
         // A file that is open takes its room even when it was removed.
         let closed = async || open_files(&cluster, away).is_empty().then_some(());
         cluster.wait("no snapshot file is open", closed).await.unwrap();
@@ -251,6 +254,6 @@ async fn a_snapshot_that_finds_no_room_is_refused_at_once() {
     let log = cluster.node(follower).log();
     let warned = |line: &str| line.contains("WARN") && line.contains(refused.message());
     assert!(log.lines().any(warned), "{log}");
-    assert_eq!(unfinished(&cluster, follower), Vec::<PathBuf>::new());
+    assert_eq!(incoming(&cluster, follower), Vec::<PathBuf>::new());
     cluster.wait_in_step().await.unwrap();
 }
