@@ -76,7 +76,7 @@ impl Sources {
     /// Sizes and revisions.
     pub fn data(&self, text: &mut Text) {
         let store = self.replica.store();
-        let sizes = store.sizes();
+        let (sizes, engine) = (store.sizes(), store.engine_stats());
         let in_use = (sizes.live_bytes + sizes.history_bytes).max(1);
         let all = self.disk.physical_bytes().max(in_use);
         for (name, help, value) in [
@@ -86,8 +86,16 @@ impl Sources {
             ("kvd_history_bytes", "History that no compaction has removed.", sizes.history_bytes),
             ("kvd_recent_bytes", "Rows that only memory and the log hold.", sizes.recent_bytes),
             ("kvd_row_cache_bytes", "Rows kept because they were read.", sizes.cache_bytes),
+            ("kvd_engine_dirty_bytes", "What the engine holds in memory.", engine.dirty_bytes),
+            ("kvd_engine_physical_bytes", "Its files.", engine.physical_bytes),
         ] {
             text.gauge(name, help, value);
+        }
+        for (name, help, value) in [
+            ("kvd_row_cache_hits_total", "Rows read that were kept.", sizes.cache_hits),
+            ("kvd_row_cache_misses_total", "Rows read from the engine.", sizes.cache_misses),
+        ] {
+            text.count(name, help, value);
         }
         let revision = store.revision();
         text.gauge("etcd_debugging_mvcc_current_revision", "The newest revision.", revision);

@@ -16,6 +16,8 @@ pub(super) struct Cache {
     bytes_max: usize,
     young: Rows,
     old: Rows,
+    hits: u64,
+    misses: u64,
 }
 
 #[derive(Debug, Default)]
@@ -26,14 +28,28 @@ struct Rows {
 
 impl Cache {
     pub(super) fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, young: Rows::default(), old: Rows::default() }
+        Self { bytes_max, young: Rows::default(), old: Rows::default(), hits: 0, misses: 0 }
     }
 
     pub(super) fn bytes(&self) -> usize {
         self.young.bytes + self.old.bytes
     }
 
+    /// How often a row that was asked for was there, and was not.
+    pub(super) fn hits_and_misses(&self) -> (u64, u64) {
+        (self.hits, self.misses)
+    }
+
     pub(super) fn get(&mut self, at: Revision) -> Option<EncodedKeyValue> {
+        let row = self.find(at);
+        match row {
+            Some(_) => self.hits += 1,
+            None => self.misses += 1,
+        }
+        row
+    }
+
+    fn find(&mut self, at: Revision) -> Option<EncodedKeyValue> {
         if let Some(row) = self.young.rows.get(&at) {
             return Some(row.clone());
         }
@@ -79,6 +95,8 @@ mod tests {
             assert!(cache.get(hot).is_some());
             assert!(cache.bytes() <= 64 << 10);
         }
+        assert_eq!(cache.hits_and_misses(), (1_998, 0));
         assert!(cache.get(Revision::new(2, 0)).is_none());
+        assert_eq!(cache.hits_and_misses(), (1_998, 1));
     }
 }

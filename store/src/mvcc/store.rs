@@ -14,7 +14,7 @@ use super::meta::Member;
 use super::pins::{Pin, Pins};
 use super::rows;
 use super::state::State;
-use crate::engine::{Engine, Reader};
+use crate::engine::{Engine, EngineStats, Reader};
 use crate::{Fatal, LogId, Revision};
 
 #[derive(Clone, Debug)]
@@ -79,6 +79,9 @@ pub struct Sizes {
     pub recent_bytes: u64,
     /// RAM of rows cached.
     pub cache_bytes: u64,
+    /// Reads of rows that were cached, and of rows that came from the engine, since the start.
+    pub cache_hits: u64,
+    pub cache_misses: u64,
 }
 
 impl Store {
@@ -109,13 +112,22 @@ impl Store {
     pub fn sizes(&self) -> Sizes {
         let state = self.state();
         let frozen = state.frozen.as_ref().map_or(0, |frozen| frozen.rows.bytes());
+        let cache = self.cache();
+        let (cache_hits, cache_misses) = cache.hits_and_misses();
         Sizes {
             live_bytes: state.live_bytes,
             history_bytes: state.history_bytes,
             keys: state.index.live(),
             recent_bytes: (state.recent_bytes() + frozen) as u64,
-            cache_bytes: self.cache().bytes() as u64,
+            cache_bytes: cache.bytes() as u64,
+            cache_hits,
+            cache_misses,
         }
+    }
+
+    /// Of the engine. Looks at its files.
+    pub fn engine_stats(&self) -> EngineStats {
+        self.engine.stats()
     }
 
     /// What a quota counts.

@@ -2,6 +2,7 @@
 //! certificates that are renewed while the server runs. `TARGET=etcd` runs the same against etcd.
 
 mod members;
+mod users;
 mod words;
 
 use std::path::{Path, PathBuf};
