@@ -72,6 +72,11 @@ impl Serve for Services {
 }
 
 impl Services {
+    /// Whether auth is on, and a certificate is enough.
+    pub fn users_come_by_certificate(&self) -> bool {
+        self.certificates_name_users && self.replica.gate().is_on()
+    }
+
     /// Answers a gRPC call, from a connection or from the gateway.
     pub fn call(&self, request: Request<RequestBody>) -> Answer {
         let Some(method) = Method::of(request.uri().path()) else {

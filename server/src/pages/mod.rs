@@ -49,6 +49,9 @@ pub struct Pages {
     pub sources: Sources,
 }
 
+/// CVE-2018-16886: to the gateway all its clients would be the one that its certificate names.
+const NO_COMMON_NAME: &str = "CommonName of client sending a request against gateway will be \
+    ignored and not used as expected\n";
 const NOT_FOUND: &str = "404 page not found\n";
 const TEXT: &str = "text/plain; charset=utf-8";
 const METRICS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -92,6 +95,10 @@ impl Pages {
             return ready(not_found());
         }
         if self.gateway && path.starts_with("/v3/") {
+            let certificate = way.certificate.as_ref().filter(|it| !it.common_name.is_empty());
+            if certificate.is_some() && services.users_come_by_certificate() {
+                return ready(error(StatusCode::BAD_REQUEST, NO_COMMON_NAME.to_owned()));
+            }
             return gateway::answer(services.clone(), request);
         }
         if self.profiles

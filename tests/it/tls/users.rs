@@ -84,5 +84,5 @@ fn the_gateway_knows_nobody_by_a_certificate() {
     let mut answer = ask.send().unwrap();
     let text = answer.text().unwrap();
     assert_eq!(answer.status, 400, "{text}");
-    assert!(text.contains("user name is empty"), "{text}");
+    assert!(text.contains("CommonName of client"), "{text}");
 }
