@@ -4,6 +4,7 @@
 mod authority;
 mod bootstrap;
 mod cluster;
+mod config;
 mod ctl;
 mod differential;
 mod gateway;

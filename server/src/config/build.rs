@@ -49,6 +49,7 @@ pub(super) fn build(mut settings: Settings) -> Result<Config, Error> {
         client_tls: security::client_tls(s)?,
         peer_tls: security::peer_tls(s)?,
         http: http(s)?,
+        share_ports: flag("socket-reuse-port")?,
         initial_cluster_state: match s.text("initial-cluster-state") {
             "existing" => ClusterState::Existing,
             _ => ClusterState::New,
@@ -79,6 +80,7 @@ pub(super) fn build(mut settings: Settings) -> Result<Config, Error> {
         recent_bytes_max: bytes(s, "recent-bytes-max", 1 << 20, MEMORY_BYTES_MAX)? as usize,
         row_cache_bytes: bytes(s, "row-cache-bytes", 0, MEMORY_BYTES_MAX)? as usize,
         disk_reserve: Some(bytes(s, "disk-reserve-bytes", 0, i64::MAX)?).filter(|bytes| *bytes > 0),
+        lock_memory: flag("memory-mlock")?,
         grpc_threads: grpc_threads(s)?,
         log: log(s)?,
         server_version: s.parse("server-version", server_version)?,
