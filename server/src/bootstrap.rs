@@ -61,6 +61,17 @@ pub fn origin(
     Ok(Origin { identity, founders })
 }
 
+/// What a first start would find wrong with the list of members by itself, without asking anybody.
+///
+/// # Errors
+/// As `origin`'s.
+pub fn check_list(config: &Config) -> anyhow::Result<()> {
+    match config.initial_cluster_state {
+        ClusterState::New => founding(config).map(drop),
+        ClusterState::Existing => some_others(config).map(drop),
+    }
+}
+
 fn first_start(
     config: &Config,
     listeners: &[Bound],
@@ -74,14 +85,7 @@ fn first_start(
             Ok(founding)
         }
         ClusterState::Existing => {
-            let others = others(config)?;
-            ensure!(
-                !others.is_empty(),
-                "{}: it names this member only; to join a cluster, name all of its members, as \
-                 `kvctl member add` prints them",
-                config.initial_cluster_origin
-            );
-            let asked = ask(others, limits::JOIN_TIMEOUT, listeners, connector)?;
+            let asked = ask(some_others(config)?, limits::JOIN_TIMEOUT, listeners, connector)?;
             Ok(Origin { identity: join(config, &asked)?, founders: None })
         }
     }
@@ -155,6 +159,18 @@ fn others(config: &Config) -> anyhow::Result<Vec<Url>> {
     let own = own(config)?;
     let others = config.initial_cluster.iter().filter(|member| member.name != own.name);
     Ok(others.flat_map(|member| member.peer_urls.clone()).collect())
+}
+
+/// The same, of which a member that joins must know one.
+fn some_others(config: &Config) -> anyhow::Result<Vec<Url>> {
+    let others = others(config)?;
+    ensure!(
+        !others.is_empty(),
+        "{}: it names this member only; to join a cluster, name all of its members, as \
+         `kvctl member add` prints them",
+        config.initial_cluster_origin
+    );
+    Ok(others)
 }
 
 /// A founder must be new to everybody that runs already.

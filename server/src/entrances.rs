@@ -26,11 +26,12 @@ pub struct Entrances {
 
 impl Listeners {
     pub fn bind(config: &Config) -> anyhow::Result<Listeners> {
+        let bind = |urls: &[Url], option| listen::bind(urls, option, config.share_ports);
         Ok(Listeners {
-            clients: listen::bind(&config.listen_client_urls, "--listen-client-urls")?,
-            http: listen::bind(&config.http.listen_client_http_urls, "--listen-client-http-urls")?,
-            metrics: listen::bind(&config.http.listen_metrics_urls, "--listen-metrics-urls")?,
-            peers: listen::bind(&config.listen_peer_urls, "--listen-peer-urls")?,
+            clients: bind(&config.listen_client_urls, "--listen-client-urls")?,
+            http: bind(&config.http.listen_client_http_urls, "--listen-client-http-urls")?,
+            metrics: bind(&config.http.listen_metrics_urls, "--listen-metrics-urls")?,
+            peers: bind(&config.listen_peer_urls, "--listen-peer-urls")?,
         })
     }
 

@@ -7,9 +7,12 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
 use crate::config::Url;
+
+/// Connections that wait to be accepted, at most; the system may allow fewer.
+const LISTEN_BACKLOG: u32 = 4096;
 
 /// A socket that is bound, before there is a runtime to accept on it.
 pub enum Bound {
@@ -17,17 +20,19 @@ pub enum Bound {
     Unix { listener: std::os::unix::net::UnixListener, path: Remove },
 }
 
-/// Binds all of these, which were checked to be something to listen on.
-pub fn bind(urls: &[Url], option: &str) -> anyhow::Result<Vec<Bound>> {
+/// Binds all of these, which were checked to be something to listen on. `share`: TCP ports may be bound
+/// by others, too.
+pub fn bind(urls: &[Url], option: &str, share: bool) -> anyhow::Result<Vec<Bound>> {
     let bind = |url: &Url| match (url.listen_address(), url.socket_path()) {
-        (Some(address), _) => bind_tcp(address, option),
+        (Some(address), _) => bind_tcp(address, option, share),
         (None, path) => bind_unix(path.unwrap_or(Path::new("")), option),
     };
     urls.iter().map(bind).collect()
 }
 
-fn bind_tcp(address: SocketAddr, option: &str) -> anyhow::Result<Bound> {
-    let listener = std::net::TcpListener::bind(address).map_err(|error| {
+fn bind_tcp(address: SocketAddr, option: &str, share: bool) -> anyhow::Result<Bound> {
+    let bind = if share { bind_shared } else { std::net::TcpListener::bind::<SocketAddr> };
+    let listener = bind(address).map_err(|error| {
         let remedy = match error.kind() {
             io::ErrorKind::AddrInUse => {
                 "another process listens there; stop it or choose another address"
@@ -39,6 +44,17 @@ fn bind_tcp(address: SocketAddr, option: &str) -> anyhow::Result<Bound> {
     })?;
     listener.set_nonblocking(true)?;
     Ok(Bound::Tcp(listener))
+}
+
+/// As others of the same user may at the same time. A runtime is needed to listen, not afterwards.
+fn bind_shared(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let _within = runtime.enter();
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(true)?;
+    socket.bind(address)?;
+    socket.listen(LISTEN_BACKLOG)?.into_std()
 }
 
 fn bind_unix(path: &Path, option: &str) -> anyhow::Result<Bound> {

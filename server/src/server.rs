@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
+use rustix::mm::{MlockAllFlags, mlockall};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admission::Admission;
@@ -32,11 +33,23 @@ use crate::{limits, metrics, stop};
 pub fn run(config: Config) -> anyhow::Result<()> {
     let started = Instant::now();
     metrics::begin();
+    if config.lock_memory {
+        lock_memory()?;
+    }
     // Sockets first: a port in use must leave the data directory alone.
     let listeners = Listeners::bind(&config)?;
     let tls = tls::Ends::open(&config)?;
     let member = Member::open(&config, &listeners.peers, &tls.to_members)?;
     member.serve(&config, listeners, tls, started)
+}
+
+/// Pages are locked as they are first used, so that what is only reserved stays free.
+fn lock_memory() -> anyhow::Result<()> {
+    let flags = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
+    mlockall(flags).context(
+        "cannot lock the memory; leave --memory-mlock out, or allow it (LimitMEMLOCK=infinity in \
+         the unit, or the capability IPC_LOCK)",
+    )
 }
 
 impl Member {

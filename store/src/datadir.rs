@@ -108,6 +108,18 @@ impl DataDir {
         Ok(dir)
     }
 
+    /// Whose data is there, without touching anything: `None` if a member would begin there.
+    pub fn look(path: &Path) -> Result<Option<Identity>, DataDirError> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        if !path.is_dir() {
+            return Err(DataDirError::NotADirectory(path.to_owned()));
+        }
+        inspect(path)?;
+        Ok(read_version(path)?.flatten())
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -6,6 +6,7 @@ mod authority;
 mod bootstrap;
 mod cluster;
 mod compactor;
+mod config;
 mod ctl;
 mod differential;
 mod gateway;

@@ -15,7 +15,7 @@ pub(super) fn lookup<'a>(
 ) -> Option<(&'a str, &'a str)> {
     ["KVD_", "ETCD_"].iter().find_map(|prefix| {
         variables.iter().find_map(|(name, value)| {
-            let found = !value.is_empty() && option_of(name, prefix)? == option.name;
+            let found = !value.is_empty() && option_of(name, prefix)?.name == option.name;
             found.then_some((value.as_str(), name.as_str()))
         })
     })
@@ -23,9 +23,12 @@ pub(super) fn lookup<'a>(
 
 /// Takes over all variables that name an option, and warns about those that name none.
 pub(super) fn apply(variables: &[(String, String)], settings: &mut Settings) {
-    for option in options::all() {
-        if let Some((value, name)) = lookup(variables, option) {
-            settings.set(option, value.into(), Origin::Variable(name.into()));
+    // The one that wins comes last.
+    for prefix in ["ETCD_", "KVD_"] {
+        for (name, value) in variables.iter().filter(|(_, value)| !value.is_empty()) {
+            if let Some(option) = option_of(name, prefix) {
+                settings.set(option, value.into(), Origin::Variable(name.into()));
+            }
         }
     }
     for (name, _) in variables {
@@ -41,11 +44,11 @@ pub(super) fn apply(variables: &[(String, String)], settings: &mut Settings) {
 }
 
 /// The option a variable stands for, if it has this prefix.
-fn option_of(variable: &str, prefix: &str) -> Option<&'static str> {
+fn option_of(variable: &str, prefix: &str) -> Option<&'static Opt> {
     let rest = variable.strip_prefix(prefix)?;
     let name = rest.to_ascii_lowercase().replace('_', "-");
     let same_case = rest.bytes().all(|byte| !byte.is_ascii_lowercase());
-    options::by_name(&name).filter(|_| same_case).map(|option| option.name)
+    options::by_name(&name).filter(|_| same_case)
 }
 
 /// What Kubernetes and Docker set in every container when a service is called `etcd` or `kvd`.

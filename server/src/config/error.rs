@@ -6,9 +6,9 @@ use super::settings::Origin;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
-    what: String,
-    why: String,
-    remedy: String,
+    pub(super) what: String,
+    pub(super) why: String,
+    pub(super) remedy: String,
     /// The command line itself is wrong, which etcd answers with exit code 2.
     usage: bool,
 }
@@ -20,6 +20,13 @@ impl Error {
         remedy: impl Into<String>,
     ) -> Error {
         Error { what: what.into(), why: why.into(), remedy: remedy.into(), usage: false }
+    }
+
+    /// From a sentence that has the three parts, as others say it.
+    pub(super) fn of_text(text: &str) -> Error {
+        let (what, rest) = text.split_once(": ").unwrap_or(("the configuration", text));
+        let (why, remedy) = rest.split_once("; ").unwrap_or((rest, "correct it"));
+        Error::new(what, why, remedy)
     }
 
     /// The same as a mistake on the command line.
@@ -37,6 +44,11 @@ impl Error {
         let mut error = Error::new(origin.to_string(), why, remedy);
         error.usage = matches!(origin, Origin::Flag(_));
         error
+    }
+
+    /// Whether this place, as it is told to people, is what the error is about.
+    pub(super) fn is_about(&self, place: &str) -> bool {
+        self.what == place
     }
 
     /// 2 for a wrong command line, 1 for settings that do not work.

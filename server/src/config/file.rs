@@ -23,30 +23,44 @@ struct Entry {
     column: usize,
 }
 
-/// Reads the file into the settings.
-pub(super) fn apply(name: &str, text: &str, settings: &mut Settings) -> Result<(), Error> {
-    for entry in flatten(name, text)? {
-        let Entry { path, text, plain, line, column } = entry;
-        let origin =
-            |key: &str| Origin::File { path: name.into(), line, column, key: key.to_string() };
-        let option = options::by_key(&path).ok_or_else(|| {
-            Error::of_value(&origin(&path), "there is no such key", remedy(&path))
-        })?;
-        if option.name == "config-file" {
-            return Err(Error::of_value(
-                &origin(&path),
-                "a config file cannot name another one",
-                "remove the key",
-            ));
-        }
-        let text = match plain && option.kind == Kind::Duration {
-            true => nanoseconds(&text)
-                .map_err(|why| Error::of_value(&origin(&path), why, "correct the value"))?,
-            false => text,
-        };
-        settings.set(option, text, origin(&path));
+/// Reads the file into the settings: what is understood, what is wrong, what is passed over.
+pub(super) fn apply(name: &str, text: &str, settings: &mut Settings) {
+    let mut flattener = Flattener::new(name);
+    if let Err(error) = flattener.read(text) {
+        flattener.problems.push(error);
     }
-    Ok(())
+    settings.problems.append(&mut flattener.problems);
+    for entry in flattener.entries {
+        let origin = Origin::File {
+            path: name.into(),
+            line: entry.line,
+            column: entry.column,
+            key: entry.path.clone(),
+        };
+        match understand(&entry, &origin) {
+            Ok(Some((option, text))) => settings.set(option, text, origin),
+            Ok(None) => {
+                let remedy = remedy(&entry.path);
+                settings.warnings.push(format!("{origin}: there is no such key; {remedy}"));
+            }
+            Err(error) => settings.problems.push(error),
+        }
+    }
+}
+
+/// The option and its value; None if no option has such a key.
+fn understand(entry: &Entry, origin: &Origin) -> Result<Option<(&'static Opt, String)>, Error> {
+    let Some(option) = options::by_key(&entry.path) else { return Ok(None) };
+    if option.name == "config-file" {
+        let why = "a config file cannot name another one";
+        return Err(Error::of_value(origin, why, "remove the key"));
+    }
+    let text = match entry.plain && option.kind == Kind::Duration {
+        true => nanoseconds(&entry.text)
+            .map_err(|why| Error::of_value(origin, why, "correct the value"))?,
+        false => entry.text.clone(),
+    };
+    Ok(Some((option, text)))
 }
 
 /// A plain number is nanoseconds, as in etcd. Nobody means so few of them that it is under 1 ms.
@@ -92,64 +106,89 @@ struct Flattener<'a> {
     entries: Vec<Entry>,
     /// Line of each path.
     seen: HashMap<String, usize>,
-}
-
-fn flatten(name: &str, text: &str) -> Result<Vec<Entry>, Error> {
-    let mut flattener =
-        Flattener { name, open: Vec::new(), entries: Vec::new(), seen: HashMap::new() };
-    let mut documents = 0;
-    for event in Parser::new_from_str(text) {
-        let (event, span) = event.map_err(|error| {
-            error_at(name, error.marker(), error.info(), "correct the YAML there")
-        })?;
-        let at = span.start;
-        match event {
-            Event::DocumentStart(_) => {
-                documents += 1;
-                if documents > 1 {
-                    let why = "the file holds more than one YAML document";
-                    return Err(error_at(name, &at, why, "keep only the first"));
-                }
-            }
-            Event::MappingStart(..) => flattener.begin_mapping(at)?,
-            Event::MappingEnd | Event::SequenceEnd => flattener.end()?,
-            Event::SequenceStart(..) => flattener.begin_sequence(at)?,
-            Event::Scalar(text, style, ..) => {
-                flattener.scalar(&text, style == ScalarStyle::Plain, at)?;
-            }
-            Event::Alias(_) => {
-                return Err(error_at(name, &at, "aliases are not understood", "write it out"));
-            }
-            _ => {}
-        }
-    }
-    Ok(flattener.entries)
+    problems: Vec<Error>,
+    /// Sections and lists that are open below a key that nothing has: they are passed over.
+    passing: usize,
 }
 
 fn error_at(name: &str, at: &Marker, why: &str, remedy: &str) -> Error {
     Error::new(format!("{name}:{}:{}", at.line(), at.col() + 1), why, remedy)
 }
 
-impl Flattener<'_> {
+impl<'a> Flattener<'a> {
+    fn new(name: &'a str) -> Self {
+        Flattener {
+            name,
+            open: Vec::new(),
+            entries: Vec::new(),
+            seen: HashMap::new(),
+            problems: Vec::new(),
+            passing: 0,
+        }
+    }
+
+    /// Up to the end, or to where nothing after it can be understood.
+    fn read(&mut self, text: &str) -> Result<(), Error> {
+        let mut documents = 0;
+        for event in Parser::new_from_str(text) {
+            let (event, span) = event.map_err(|error| {
+                error_at(self.name, error.marker(), error.info(), "correct the YAML there")
+            })?;
+            let at = span.start;
+            if self.passing > 0 {
+                self.pass_over(&event);
+                continue;
+            }
+            match event {
+                Event::DocumentStart(_) => {
+                    documents += 1;
+                    if documents > 1 {
+                        let why = "the file holds more than one YAML document";
+                        return Err(error_at(self.name, &at, why, "keep only the first"));
+                    }
+                }
+                Event::MappingStart(..) => self.begin_mapping(at)?,
+                Event::MappingEnd | Event::SequenceEnd => self.end(),
+                Event::SequenceStart(..) => self.begin_sequence(at)?,
+                Event::Scalar(text, style, ..) => {
+                    self.scalar(&text, style == ScalarStyle::Plain, at)?;
+                }
+                Event::Alias(_) => {
+                    let why = "aliases are not understood";
+                    return Err(error_at(self.name, &at, why, "write it out"));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn pass_over(&mut self, event: &Event<'_>) {
+        match event {
+            Event::MappingStart(..) | Event::SequenceStart(..) => self.passing += 1,
+            Event::MappingEnd | Event::SequenceEnd => self.passing -= 1,
+            _ => {}
+        }
+        if self.passing == 0 {
+            self.value_done();
+        }
+    }
+
     fn begin_mapping(&mut self, at: Marker) -> Result<(), Error> {
         match self.open.last() {
             None => {}
-            Some(Open::Mapping(Some((_, key)))) => {
-                let section = self.path();
-                let prefix = format!("{section}.");
-                if !options::all().any(|option| option.key.starts_with(&prefix)) {
-                    let why = match options::by_key(&section) {
-                        Some(_) => "this key has a value of its own, not keys below it",
-                        None => "there is no such section",
-                    };
-                    return Err(error_at(
-                        self.name,
-                        key,
-                        &format!("{section}: {why}"),
-                        &remedy(&section),
-                    ));
+            Some(Open::Mapping(Some((_, key)))) if !self.is_section() => {
+                let (key, section) = (*key, self.path());
+                if options::by_key(&section).is_some() {
+                    let why = format!("{section}: must be one value, not keys below it");
+                    self.problems.push(error_at(self.name, &key, &why, "write key: value"));
+                } else {
+                    self.push(section, String::new(), false, key);
                 }
+                self.passing = 1;
+                return Ok(());
             }
+            Some(Open::Mapping(Some(_))) => {}
             Some(_) => {
                 let remedy = "write key: value lines";
                 return Err(error_at(self.name, &at, "keys and values do not belong here", remedy));
@@ -163,23 +202,33 @@ impl Flattener<'_> {
         let Some(Open::Mapping(Some((_, key)))) = self.open.last() else {
             return Err(error_at(self.name, &at, "a list does not belong here", "give it a key"));
         };
-        let key = *key;
-        self.open.push(Open::Sequence(Vec::new(), key));
+        let (key, path) = (*key, self.path());
+        match options::by_key(&path) {
+            Some(option) if option.takes_list() => {
+                self.open.push(Open::Sequence(Vec::new(), key));
+                return Ok(());
+            }
+            None if !self.is_section() => self.push(path, String::new(), false, key),
+            Some(_) => {
+                let why = format!("{path}: must be one value, not a list");
+                self.problems.push(error_at(self.name, &key, &why, "write key: value"));
+            }
+            None => self.problems.push(self.not_a_section(&key)),
+        }
+        self.passing = 1;
         Ok(())
     }
 
-    fn end(&mut self) -> Result<(), Error> {
+    fn not_a_section(&self, key: &Marker) -> Error {
+        let why = format!("{}: must hold keys, not a value", self.path());
+        error_at(self.name, key, &why, "write its keys below it, indented")
+    }
+
+    fn end(&mut self) {
         if let Some(Open::Sequence(items, key)) = self.open.pop() {
-            let path = self.path();
-            let listed = options::by_key(&path).is_none_or(Opt::takes_list);
-            if !listed {
-                let why = format!("{path}: must be one value, not a list");
-                return Err(error_at(self.name, &key, &why, "write key: value"));
-            }
-            self.push(path, items.join(","), false, key)?;
+            self.push(self.path(), items.join(","), false, key);
         }
         self.value_done();
-        Ok(())
     }
 
     fn scalar(&mut self, text: &str, plain: bool, at: Marker) -> Result<(), Error> {
@@ -203,12 +252,11 @@ impl Flattener<'_> {
                 let key = *key;
                 // A key without a value is as good as none: etcd's sample file is full of them.
                 let absent = plain && matches!(text, "" | "~" | "null" | "Null" | "NULL");
-                if !absent {
-                    self.push(self.path(), text.to_string(), plain, key)?;
-                } else if options::by_key(&self.path()).is_none() && !self.is_section() {
-                    let path = self.path();
-                    let why = format!("{path}: there is no such key");
-                    return Err(error_at(self.name, &key, &why, &remedy(&path)));
+                let section = self.is_section();
+                if section && !absent {
+                    self.problems.push(self.not_a_section(&key));
+                } else if !absent || !section && options::by_key(&self.path()).is_none() {
+                    self.push(self.path(), text.to_string(), plain, key);
                 }
                 self.value_done();
                 Ok(())
@@ -221,14 +269,14 @@ impl Flattener<'_> {
         options::all().any(|option| option.key.starts_with(&prefix))
     }
 
-    fn push(&mut self, path: String, text: String, plain: bool, at: Marker) -> Result<(), Error> {
+    fn push(&mut self, path: String, text: String, plain: bool, at: Marker) {
         if let Some(line) = self.seen.insert(path.clone(), at.line()) {
             let why = format!("{path}: was given in line {line} already");
-            return Err(error_at(self.name, &at, &why, "keep one of them"));
+            self.problems.push(error_at(self.name, &at, &why, "keep one of them"));
+            return;
         }
         let (line, column) = (at.line(), at.col() + 1);
         self.entries.push(Entry { path, text, plain, line, column });
-        Ok(())
     }
 
     /// The keys of all open mappings, joined by dots.

@@ -8,7 +8,8 @@ use super::{Error, suggest};
 pub(super) enum CommandLine {
     Help,
     Version,
-    Flags(Vec<Flag>),
+    /// What could be read, and what is wrong with the rest.
+    Flags(Vec<Flag>, Vec<Error>),
 }
 
 pub(super) struct Flag {
@@ -34,34 +35,48 @@ impl Flag {
 }
 
 /// Parses the arguments after the program's name.
-pub(super) fn parse(args: &[String]) -> Result<CommandLine, Error> {
+pub(super) fn parse(args: &[String]) -> CommandLine {
     let mut flags: Vec<Flag> = Vec::new();
-    let mut args = args.iter();
+    let mut problems = Vec::new();
+    let mut args = args.iter().peekable();
     while let Some(arg) = args.next() {
         let Some(body) = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-')) else {
-            return Err(positional(arg, flags.last()));
+            problems.push(positional(arg, flags.last()));
+            continue;
         };
         let (name, value) = match body.split_once('=') {
             Some((name, value)) => (name, Some(value.to_string())),
             None => (body, None),
         };
         match name {
-            "help" | "h" => return Ok(CommandLine::Help),
-            "version" => return Ok(CommandLine::Version),
+            "help" | "h" => return CommandLine::Help,
+            "version" => return CommandLine::Version,
             _ => {}
         }
         let typed = format!("--{name}");
-        let option = options::by_name(name).ok_or_else(|| unknown(&typed, name))?;
+        let Some(option) = options::by_name(name) else {
+            problems.push(unknown(&typed, name));
+            // What follows is likely its value.
+            if value.is_none() {
+                args.next_if(|next| !next.starts_with('-'));
+            }
+            continue;
+        };
         let value = match (value, option.kind) {
             (Some(value), _) => value,
             (None, Kind::Bool) => "true".into(),
-            (None, _) => args.next().cloned().ok_or_else(|| {
-                Error::new(&typed, "needs a value", format!("write {typed}=...")).usage()
-            })?,
+            (None, _) => match args.next() {
+                Some(value) => value.clone(),
+                None => {
+                    let remedy = format!("write {typed}=...");
+                    problems.push(Error::new(&typed, "needs a value", remedy).usage());
+                    continue;
+                }
+            },
         };
         flags.push(Flag { option, value, typed });
     }
-    Ok(CommandLine::Flags(flags))
+    CommandLine::Flags(flags, problems)
 }
 
 fn unknown(typed: &str, name: &str) -> Error {
@@ -78,7 +93,10 @@ fn positional(arg: &str, last: Option<&Flag>) -> Error {
             format!("write {}={arg}", flag.typed)
         }
         _ => match arg {
-            "gateway" | "grpc-proxy" => "kvd has no proxies yet".into(),
+            "gateway" | "grpc-proxy" => "kvd has no proxies: clients can be given the URLs of all \
+                                         members"
+                .into(),
+            "config" => "write it first: kvd config check, kvd config show".into(),
             _ => "options start with --, see kvd --help".into(),
         },
     };

@@ -25,6 +25,21 @@ const GATES: &[(&str, Effect)] = &[
     ("TxnModeWriteWithSharedBuffer", Effect::None("kvd's reads do not copy a buffer")),
 ];
 
+/// The options that became gates.
+pub(super) const FORMER_OPTIONS: &[(&str, &str)] = &[
+    ("experimental-compact-hash-check-enabled", "CompactHashCheck"),
+    ("experimental-enable-lease-checkpoint", "LeaseCheckpoint"),
+    ("experimental-enable-lease-checkpoint-persist", "LeaseCheckpointPersist"),
+    ("experimental-initial-corrupt-check", "InitialCorruptCheck"),
+    ("experimental-stop-grpc-service-on-defrag", "StopGRPCServiceOnDefrag"),
+    ("experimental-txn-mode-write-with-shared-buffer", "TxnModeWriteWithSharedBuffer"),
+];
+
+/// Whether the text switches this gate, on or off.
+pub(super) fn names(text: &str, gate: &str) -> bool {
+    value::list(text).any(|word| word.split('=').next().is_some_and(|name| name.trim() == gate))
+}
+
 /// One note per gate that is known and switched on without effect.
 pub(super) fn parse(text: &str) -> Result<Vec<String>, String> {
     let mut notes = Vec::new();
@@ -37,7 +52,10 @@ pub(super) fn parse(text: &str) -> Result<Vec<String>, String> {
         let known = GATES.iter().find(|(gate, _)| *gate == name);
         match known.map(|(_, effect)| effect) {
             Some(Effect::Refused) if on => {
-                return Err(format!("the gate {name} is not supported yet"));
+                return Err(format!(
+                    "switches the gate {name} on, which is not supported: members call each other \
+                     from the address that the system chooses"
+                ));
             }
             Some(Effect::None(why)) if on => {
                 notes.push(format!("the feature gate {name} has no effect: {why}"));

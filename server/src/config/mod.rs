@@ -14,13 +14,16 @@
 //! parsed, so that every error can name the flag, the variable or the line of the file.
 //!
 //! Differences from etcd, all deliberate: a config file does not switch flags and environment off;
-//! a flag wins over its variable with a warning instead of ending the process; what is unknown is
-//! named with the nearest known (an error for flags and file keys, a warning for variables);
-//! durations in a file may be written as `5s`; an option that kvd does not implement is an error
-//! when ignoring it would change security or durability.
+//! a flag wins over its variable with a warning instead of ending the process; a key of the file or a
+//! variable that names nothing is passed over as in etcd, but with a warning that has the nearest
+//! known name; durations in a file may be written as `5s`; an option that kvd does not implement is
+//! an error when ignoring it would change security or durability.
+//!
+//! `kvd config` (in `command`) shows what came together, or looks for all that a start would find.
 
 mod auth_token;
 mod build;
+mod command;
 mod environment;
 mod error;
 mod file;
@@ -42,8 +45,9 @@ use std::time::Duration;
 
 use crate::auth::TokenKind;
 use crate::tls;
+pub use command::Report;
 pub use error::Error;
-use flags::CommandLine;
+use flags::{CommandLine, Flag};
 use settings::{Origin, Settings};
 pub use url::Url;
 
@@ -64,6 +68,8 @@ pub struct Config {
     pub client_tls: tls::Settings,
     pub peer_tls: tls::Settings,
     pub http: Http,
+    /// Other processes may listen on the same TCP ports.
+    pub share_ports: bool,
     /// Sorted by name. As it was given: only a member without data minds what is wrong with it.
     pub initial_cluster: Vec<InitialMember>,
     /// Where the list was given: how errors about it begin.
@@ -124,6 +130,8 @@ pub struct Config {
     pub row_cache_bytes: usize,
     /// None: what `disk_reserve_bytes` works out.
     pub disk_reserve: Option<u64>,
+    /// The process's memory is never swapped out.
+    pub lock_memory: bool,
     /// Runtimes that serve client connections, already resolved from 0 = automatic.
     pub grpc_threads: usize,
 
@@ -234,6 +242,8 @@ pub enum Startup {
     Run(Box<Config>),
     /// Text for stdout, then success: `--help` and `--version`.
     Print(String),
+    /// `kvd config`: text for stdout and for stderr, and whether all is well.
+    Report(Report),
 }
 
 /// Reads the process's arguments and variables, and the config file they name.
@@ -253,12 +263,23 @@ pub fn from_process() -> Result<Startup, Error> {
 
 /// As `from_process`, with the arguments after the program's name and the variables given.
 pub fn load(args: &[String], variables: &[(String, String)]) -> Result<Startup, Error> {
-    let flags = match flags::parse(args)? {
+    if let Some(("config", rest)) = args.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return command::run(rest, variables).map(Startup::Report);
+    }
+    let mut settings = match flags::parse(args) {
         CommandLine::Help => return Ok(Startup::Print(help::text())),
         CommandLine::Version => return Ok(Startup::Print(version())),
-        CommandLine::Flags(flags) => flags,
+        CommandLine::Flags(flags, problems) => gather(flags, problems, variables),
     };
-    let mut settings = Settings::default();
+    match settings.problems.is_empty() {
+        true => build::build(settings).map(|config| Startup::Run(Box::new(config))),
+        false => Err(settings.problems.swap_remove(0)),
+    }
+}
+
+/// All sources, one over the other; what is wrong with them is among the problems.
+fn gather(flags: Vec<Flag>, problems: Vec<Error>, variables: &[(String, String)]) -> Settings {
+    let mut settings = Settings::beginning_with(problems);
     let option = options::by_name("config-file").expect("the table has --config-file");
     let flag = flags.iter().rfind(|flag| flag.is("config-file"));
     let file = match flag {
@@ -267,17 +288,20 @@ pub fn load(args: &[String], variables: &[(String, String)]) -> Result<Startup, 
             .map(|(value, name)| (value, Origin::Variable(name.into()))),
     };
     if let Some((path, origin)) = file.filter(|(path, _)| !path.is_empty()) {
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            let what = format!("{origin}: {path}");
-            Error::new(what, format!("cannot be read ({error})"), "check the path and its rights")
-        })?;
-        file::apply(path, &text, &mut settings)?;
+        match std::fs::read_to_string(path) {
+            Ok(text) => file::apply(path, &text, &mut settings),
+            Err(error) => settings.problems.push(Error::new(
+                format!("{origin}: {path}"),
+                format!("cannot be read ({error})"),
+                "check the path and its rights",
+            )),
+        }
     }
     environment::apply(variables, &mut settings);
     for flag in flags {
         flag.apply(&mut settings);
     }
-    build::build(settings).map(|config| Startup::Run(Box::new(config)))
+    settings
 }
 
 fn version() -> String {

@@ -16,6 +16,7 @@ pub(super) fn client_tls(s: &Settings) -> Result<tls::Settings, Error> {
         trusted_ca: path(s, "trusted-ca-file"),
         client_cert_auth: s.parse("client-cert-auth", value::boolean)?,
         crl: path(s, "client-crl-file"),
+        allowed_cns: words(s, "client-cert-allowed-cn"),
         allowed_hostnames: words(s, "client-cert-allowed-hostname"),
         ..both(s)?
     })
@@ -120,9 +121,14 @@ pub(super) fn check(s: &Settings, config: &Config) -> Result<(), Error> {
         let why = "members are reached over TLS, and there is no authority to check theirs by";
         return Err(s.error("initial-advertise-peer-urls", why, "add --peer-trusted-ca-file"));
     }
-    if !peer_tls.allowed_cns.is_empty() && !peer_tls.allowed_hostnames.is_empty() {
-        let why = "cannot be combined with --peer-cert-allowed-hostname";
-        return Err(s.error("peer-cert-allowed-cn", why, "keep one of them"));
+    for (tls, cn, hostname) in [
+        (client_tls, "client-cert-allowed-cn", "client-cert-allowed-hostname"),
+        (peer_tls, "peer-cert-allowed-cn", "peer-cert-allowed-hostname"),
+    ] {
+        if !tls.allowed_cns.is_empty() && !tls.allowed_hostnames.is_empty() {
+            let why = format!("cannot be combined with --{hostname}");
+            return Err(s.error(cn, why, "keep one of them"));
+        }
     }
     versions(s, client_tls)
 }

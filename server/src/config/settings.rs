@@ -31,6 +31,20 @@ impl fmt::Display for Origin {
 }
 
 impl Origin {
+    /// The name as it was written there.
+    fn spelling(&self) -> &str {
+        match self {
+            Origin::Flag(name) | Origin::Variable(name) => name,
+            Origin::File { key, .. } => key,
+        }
+    }
+
+    /// Whether the option was given under the name it had as an experiment.
+    fn is_old_name(&self, option: &Opt) -> bool {
+        let spelling = self.spelling().to_ascii_lowercase().replace('_', "-");
+        option.experimental && spelling.contains("experimental-")
+    }
+
     fn remove(&self) -> &'static str {
         match self {
             Origin::Flag(_) => "leave the flag out",
@@ -47,19 +61,33 @@ pub(super) struct Given {
 }
 
 /// What was given, by option name. Later sources replace earlier ones.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Settings {
     given: BTreeMap<&'static str, Given>,
+    /// What the sources themselves have wrong, in the order it was met.
+    pub(super) problems: Vec<Error>,
     pub(super) warnings: Vec<String>,
     pub(super) notes: Vec<String>,
 }
 
 impl Settings {
+    /// Nothing given yet, and these problems already.
+    pub(super) fn beginning_with(problems: Vec<Error>) -> Settings {
+        Settings { problems, ..Settings::default() }
+    }
+
     pub(super) fn set(&mut self, option: &'static Opt, text: String, origin: Origin) {
         if let (Some(Given { origin: Origin::Variable(variable), .. }), Origin::Flag(flag)) =
             (self.given.get(option.name), &origin)
         {
             self.warnings.push(format!("{flag} overrides the variable {variable}"));
+        }
+        if let Some(before) = self.given.get(option.name)
+            && let Some((old, new)) = old_and_new(option, &before.origin, &origin)
+        {
+            let why = format!("is the old name of {}, which is given as well", new.spelling());
+            let remedy = format!("keep {} only", new.spelling());
+            self.problems.push(Error::new(old.to_string(), why, remedy));
         }
         self.given.insert(option.name, Given { text, origin });
     }
@@ -67,6 +95,16 @@ impl Settings {
     pub(super) fn given(&self, name: &str) -> Option<&Given> {
         debug_assert!(options::by_name(name).is_some(), "{name} is not in the table");
         self.given.get(name)
+    }
+
+    /// All that was given, with its option's name.
+    pub(super) fn all_given(&self) -> impl Iterator<Item = (&'static str, &Given)> {
+        self.given.iter().map(|(name, given)| (*name, given))
+    }
+
+    /// As if it had not been given.
+    pub(super) fn forget(&mut self, name: &str) {
+        self.given.remove(name);
     }
 
     /// The text given, else the default.
@@ -99,6 +137,16 @@ impl Settings {
         }
     }
 
+    /// As in etcd, a gate is switched by its name or by the option that it once was, not by both.
+    fn gate_twice(&self) -> Option<Error> {
+        let switched = self.text("feature-gates");
+        gates::FORMER_OPTIONS.iter().find_map(|(name, gate)| {
+            let given = self.given(name).filter(|_| gates::names(switched, gate))?;
+            let why = format!("is the old name of the gate {gate}, which --feature-gates switches");
+            Some(Error::new(given.origin.to_string(), why, given.origin.remove()))
+        })
+    }
+
     /// Checks every value for its kind, refuses what is not supported, notes what has no effect.
     pub(super) fn check(&mut self) -> Result<(), Error> {
         for (name, given) in &self.given {
@@ -113,15 +161,36 @@ impl Settings {
                 State::Accepted(why) => {
                     self.notes.push(format!("{} has no effect: {why}", given.origin));
                 }
-                State::Refused(what) => return Err(refused(&given.origin, what)),
+                State::Refused(what) => return Err(refused(option, &given.origin, what)),
             }
+        }
+        if let Some(error) = self.gate_twice() {
+            return Err(error);
         }
         self.notes.extend(self.parse("feature-gates", gates::parse)?);
         Ok(())
     }
 }
 
-fn refused(origin: &Origin, what: &str) -> Error {
+fn refused(option: &Opt, origin: &Origin, what: &str) -> Error {
+    let remedy = if option.instead.is_empty() { origin.remove() } else { option.instead };
     // The command line is well-formed, so this is not a wrong usage as etcd counts it.
-    Error::new(origin.to_string(), format!("{what} is not supported yet"), origin.remove())
+    Error::new(origin.to_string(), format!("{what} is not supported"), remedy)
+}
+
+/// The old name and the new one, if one source has the same option under both, as in etcd an error:
+/// which of them is meant to win?
+fn old_and_new<'a>(
+    option: &Opt,
+    one: &'a Origin,
+    other: &'a Origin,
+) -> Option<(&'a Origin, &'a Origin)> {
+    if std::mem::discriminant(one) != std::mem::discriminant(other) {
+        return None;
+    }
+    match (one.is_old_name(option), other.is_old_name(option)) {
+        (true, false) => Some((one, other)),
+        (false, true) => Some((other, one)),
+        _ => None,
+    }
 }

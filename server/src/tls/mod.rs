@@ -15,6 +15,7 @@ mod auto;
 mod certificate;
 mod connect;
 mod files;
+mod inspect;
 mod reason;
 mod stream;
 mod suites;
@@ -29,6 +30,8 @@ use rustls::{SupportedProtocolVersion, version};
 pub use accept::Acceptor;
 pub use certificate::ClientCertificate;
 pub use connect::Connector;
+pub use files::{authorities, certificates, revocations};
+pub use inspect::{Certificate, check_issued, check_pair};
 pub use stream::Stream;
 pub use suites::check_suites;
 

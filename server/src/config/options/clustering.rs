@@ -41,57 +41,74 @@ pub(super) static OPTIONS: &[Opt] = &[
         "Refuse membership changes that would cost the quorum.",
     ),
     option("force-new-cluster", Bool, "false", "Start over as a cluster of one.")
-        .refused("cutting a cluster down to one member"),
+        .refused("cutting a cluster down to one member")
+        .instead(
+            "save a snapshot of a member that runs (kvctl snapshot save), or take the newest one, \
+             restore it to a new data directory (kvutl snapshot restore), start that as a cluster \
+             of one and add the others",
+        ),
 ];
 
-const DISCOVERY_FEATURE: &str = "discovery";
+const SERVICE: &str = "discovery";
+const LIST_THEM: &str = "name the members with --initial-cluster";
+const WITH_SERVICE: &str = "it matters only with --discovery-endpoints, which is not supported";
 
 pub(super) static DISCOVERY: &[Opt] = &[
     option("discovery-endpoints", List, "", "Endpoints of the discovery service.")
         .key("discovery-config.client.endpoints")
-        .refused(DISCOVERY_FEATURE),
+        .refused(SERVICE)
+        .instead(LIST_THEM),
     option("discovery-token", Text, "", "Token of the cluster to discover.")
         .key("discovery-config.token")
-        .refused(DISCOVERY_FEATURE),
+        .secret()
+        .refused(SERVICE)
+        .instead(LIST_THEM),
     option("discovery-srv", Text, "", "Domain whose SRV records name the members.")
-        .refused(DISCOVERY_FEATURE),
-    option("discovery-srv-name", Text, "", "Suffix of the SRV records.").refused(DISCOVERY_FEATURE),
+        .refused(SERVICE)
+        .instead(LIST_THEM),
+    option("discovery-srv-name", Text, "", "Suffix of the SRV records.")
+        .refused(SERVICE)
+        .instead(LIST_THEM),
     option("discovery-dial-timeout", Duration, "2s", "Deadline for connecting.")
         .key("discovery-config.client.dial-timeout")
-        .refused(DISCOVERY_FEATURE),
+        .accepted(WITH_SERVICE),
     option("discovery-request-timeout", Duration, "5s", "Deadline for a request.")
         .key("discovery-config.client.request-timeout")
-        .refused(DISCOVERY_FEATURE),
+        .accepted(WITH_SERVICE),
     option("discovery-keepalive-time", Duration, "2s", "Time between pings.")
         .key("discovery-config.client.keepalive-time")
-        .refused(DISCOVERY_FEATURE),
+        .accepted(WITH_SERVICE),
     option("discovery-keepalive-timeout", Duration, "6s", "Deadline for a ping's answer.")
         .key("discovery-config.client.keepalive-timeout")
-        .refused(DISCOVERY_FEATURE),
+        .accepted(WITH_SERVICE),
     option("discovery-insecure-transport", Bool, "true", "Without TLS.")
         .key("discovery-config.client.secure.insecure-transport")
-        .refused(DISCOVERY_FEATURE),
+        .accepted(WITH_SERVICE),
     option("discovery-insecure-skip-tls-verify", Bool, "false", "Without checking certificates.")
         .key("discovery-config.client.secure.insecure-skip-tls-verify")
-        .refused(DISCOVERY_FEATURE),
+        .accepted(WITH_SERVICE),
     option("discovery-cert", Text, "", "Certificate of this client.")
         .key("discovery-config.client.secure.cert")
-        .refused(DISCOVERY_FEATURE),
+        .accepted(WITH_SERVICE),
     option("discovery-key", Text, "", "Key of this client.")
         .key("discovery-config.client.secure.key")
-        .refused(DISCOVERY_FEATURE),
+        .accepted(WITH_SERVICE),
     option("discovery-cacert", Text, "", "Authority of the service's certificate.")
         .key("discovery-config.client.secure.cacert")
-        .refused(DISCOVERY_FEATURE),
+        .accepted(WITH_SERVICE),
     option("discovery-user", Text, "", "User name, and optionally :password.")
         .key("discovery-config.client.auth.username")
-        .refused(DISCOVERY_FEATURE),
+        .secret()
+        .accepted(WITH_SERVICE),
     option("discovery-password", Text, "", "Password.")
         .key("discovery-config.client.auth.password")
-        .refused(DISCOVERY_FEATURE),
+        .secret()
+        .accepted(WITH_SERVICE),
     option("discovery-fallback", Choice(&["exit", "proxy"]), "exit", "What to do if it fails.")
         .accepted("there is no discovery that could fail"),
-    option("discovery", Text, "", "URL of the old discovery service.").refused(DISCOVERY_FEATURE),
+    option("discovery", Text, "", "URL of the old discovery service.")
+        .refused(SERVICE)
+        .instead(LIST_THEM),
     option("discovery-proxy", Text, "", "Proxy to the old discovery service.")
-        .refused(DISCOVERY_FEATURE),
+        .accepted("it matters only with --discovery, which is not supported"),
 ];

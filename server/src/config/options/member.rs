@@ -7,7 +7,10 @@ pub(super) static OPTIONS: &[Opt] = &[
     option("name", Text, "default", "Name of this member, unique in the cluster."),
     option("data-dir", Text, "${name}.kvd", "Directory that holds everything this member keeps."),
     option("wal-dir", Text, "", "Directory of the log.")
-        .refused("a log outside the data directory"),
+        .refused("a log outside the data directory")
+        .instead(
+            "mount the faster disk at --data-dir: nearly all that is written there is the log",
+        ),
     option(
         "listen-client-urls",
         Urls,
@@ -86,8 +89,8 @@ pub(super) static LIMITS: &[Opt] = &[
     option(
         "watch-progress-notify-interval",
         Duration,
-        "0s",
-        "Time between progress notifications to idle watchers; 0 means 10m, at least 100ms.",
+        "10m",
+        "Time between progress notifications to idle watchers; at least 100ms, 0 means 10m.",
     )
     .experimental(),
     option(
@@ -104,9 +107,13 @@ pub(super) static LIMITS: &[Opt] = &[
         "Serving a request for longer than this is logged.",
     )
     .experimental(),
-    option("socket-reuse-port", Bool, "false", "Share the ports with other processes.")
-        .key("socket-options.reuse-port")
-        .refused("sharing a port"),
+    option(
+        "socket-reuse-port",
+        Bool,
+        "false",
+        "Let other processes of this user listen on the same ports.",
+    )
+    .key("socket-options.reuse-port"),
     option("socket-reuse-address", Bool, "false", "Bind ports that are still in TIME_WAIT.")
         .key("socket-options.reuse-address")
         .accepted("kvd always does so"),

@@ -7,7 +7,7 @@
 //! |----------|---------|
 //! | used     | changes what kvd does |
 //! | accepted | checked, then without effect, and the table says why that is harmless |
-//! | refused  | an error that says what is not supported yet, unless the value is the default |
+//! | refused  | an error that says what to do instead, unless the value is the default |
 //!
 //! `experimental-` names that manifests still pass are aliases of the graduated option.
 
@@ -28,8 +28,12 @@ pub(super) struct Opt {
     /// Path of the key in a config file, sections joined by dots.
     pub(super) key: &'static str,
     pub(super) state: State,
+    /// What to do where the option is refused; empty: leave it out.
+    pub(super) instead: &'static str,
     /// Also known as `experimental-<name>`.
     pub(super) experimental: bool,
+    /// Whoever sees the configuration must not see the value.
+    pub(super) secret: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -96,9 +100,15 @@ pub(super) fn by_name(name: &str) -> Option<&'static Opt> {
 
 /// The option of a file key, sections joined by dots.
 pub(super) fn by_key(path: &str) -> Option<&'static Opt> {
+    // etcd's file has this one word differently from its flag.
+    let path = match path {
+        "experimental-snapshot-catch-up-entries" => "experimental-snapshot-catchup-entries",
+        path => path,
+    };
+    // A flag's old name is a key of the top level, also where the new one went into a section.
     all()
         .find(|option| option.key == path)
-        .or_else(|| by_name(path).filter(|option| option.key == option.name))
+        .or_else(|| by_name(path).filter(|option| option.key == option.name || option.name != path))
 }
 
 impl Opt {
@@ -109,7 +119,17 @@ impl Opt {
 }
 
 const fn option(name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Opt {
-    Opt { name, kind, default, help, key: name, state: State::Used, experimental: false }
+    Opt {
+        name,
+        kind,
+        default,
+        help,
+        key: name,
+        state: State::Used,
+        instead: "",
+        experimental: false,
+        secret: false,
+    }
 }
 
 impl Opt {
@@ -125,6 +145,17 @@ impl Opt {
 
     const fn refused(mut self, what: &'static str) -> Opt {
         self.state = State::Refused(what);
+        self
+    }
+
+    /// What to do instead of giving an option that is refused.
+    const fn instead(mut self, remedy: &'static str) -> Opt {
+        self.instead = remedy;
+        self
+    }
+
+    const fn secret(mut self) -> Opt {
+        self.secret = true;
         self
     }
 

@@ -24,13 +24,18 @@ pub(super) static LOGGING: &[Opt] = &[
     ),
     option("logger", Choice(&["zap"]), "zap", "Logging library.")
         .accepted("there is only one logger"),
-    option("enable-log-rotation", Bool, "false", "Rotate log files.").refused("log rotation"),
+    option("enable-log-rotation", Bool, "false", "Rotate log files.")
+        .refused("log rotation")
+        .instead(
+            "log to stderr and let the service manager rotate, or use logrotate's copytruncate",
+        ),
     option("log-rotation-config-json", Text, "", "How to rotate log files.")
         .accepted("it matters only with --enable-log-rotation"),
 ];
 
 const PACED: &str = "compaction runs in slices and paces itself";
 const TRACING: &str = "distributed tracing";
+const METRICS: &str = "/metrics has the times of every step of a request (--metrics=extensive)";
 
 pub(super) static OPTIONS: &[Opt] = &[
     option(
@@ -77,7 +82,8 @@ pub(super) static OPTIONS: &[Opt] = &[
         .accepted("kvd does not poll for downgrades"),
     option("enable-distributed-tracing", Bool, "false", "Send spans to a collector.")
         .experimental()
-        .refused(TRACING),
+        .refused(TRACING)
+        .instead(METRICS),
     option("distributed-tracing-address", Text, "localhost:4317", "Address of the collector.")
         .experimental()
         .accepted("it matters only with --enable-distributed-tracing"),

@@ -68,7 +68,11 @@ pub(super) static OPTIONS: &[Opt] = &[
     )
     .experimental()
     .accepted("space is given back while the member runs"),
-    option("memory-mlock", Bool, "false", "Keep memory from being swapped out.")
-        .experimental()
-        .refused("locking memory"),
+    option(
+        "memory-mlock",
+        Bool,
+        "false",
+        "Keep the memory of this process from being swapped out.",
+    )
+    .experimental(),
 ];

@@ -28,6 +28,13 @@ pub(super) static OPTIONS: &[Opt] = &[
     )
     .key("client-transport-security.allowed-hostname"),
     option(
+        "client-cert-allowed-cn",
+        List,
+        "",
+        "Common names that clients' certificates may have; etcd has it in its file only.",
+    )
+    .key("client-transport-security.allowed-cn"),
+    option(
         "trusted-ca-file",
         Text,
         "",

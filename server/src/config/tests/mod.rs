@@ -164,7 +164,7 @@ fn variables_that_name_nothing_are_warned_of() {
 fn what_needs_no_effect_is_noted() {
     let config = config(
         "--snapshot-count=5000 --logger=zap --max-wals 0 --backend-batch-interval=10ms \
-         --experimental-initial-corrupt-check=true --feature-gates=InitialCorruptCheck=true \
+         --experimental-initial-corrupt-check=true --feature-gates=AllAlpha=true \
          --experimental-snapshot-catchup-entries=7 \
          --experimental-watch-progress-notify-interval=5s",
         "",
@@ -179,6 +179,7 @@ fn what_needs_no_effect_is_noted() {
             "--max-wals",
             "--experimental-snapshot-catchup-entries",
             "--snapshot-count",
+            "the feature gate AllAlpha",
         ]
     );
     assert!(config.warnings.is_empty());

@@ -44,6 +44,34 @@ fn wrong_command_lines_exit_with_2() {
     assert_eq!(text, "1 ETCD_PRE_VOTE: must be true or false, not \"maybe\"; see kvd --help");
 }
 
+/// One option under its old and its new name: which of them is meant?
+#[test]
+fn old_names_are_not_given_beside_the_new_ones() {
+    let twice = "--experimental-corrupt-check-time: is the old name of --corrupt-check-time, which \
+                 is given as well; keep --corrupt-check-time only";
+    for args in [
+        "--experimental-corrupt-check-time=5m --corrupt-check-time=7m",
+        "--corrupt-check-time=7m --experimental-corrupt-check-time=5m",
+    ] {
+        assert_eq!(error(args, ""), format!("1 {twice}"));
+    }
+    let variables = "ETCD_MAX_LEARNERS=1 ETCD_EXPERIMENTAL_MAX_LEARNERS=1";
+    let twice = "1 ETCD_EXPERIMENTAL_MAX_LEARNERS: is the old name of ETCD_MAX_LEARNERS, which is \
+                 given as well; keep ETCD_MAX_LEARNERS only";
+    assert_eq!(error("", variables), twice);
+    // From two sources, the stronger one wins.
+    let config = config("--max-learners=3", "ETCD_EXPERIMENTAL_MAX_LEARNERS=2");
+    assert_eq!(config.max_learners, 3);
+    let gate = "--experimental-initial-corrupt-check";
+    assert_eq!(
+        error(&format!("{gate} --feature-gates=InitialCorruptCheck=true"), ""),
+        format!(
+            "1 {gate}: is the old name of the gate InitialCorruptCheck, which --feature-gates \
+             switches; leave the flag out"
+        )
+    );
+}
+
 /// What would change security or durability is never ignored.
 #[test]
 fn what_is_not_supported_is_refused_by_name() {
@@ -72,12 +100,12 @@ fn what_is_not_supported_is_refused_by_name() {
         (
             "--force-new-cluster",
             "",
-            "1 --force-new-cluster: cutting a cluster down to one member is not supported yet; leave the flag out",
+            "1 --force-new-cluster: cutting a cluster down to one member is not supported; save a snapshot of a member that runs (kvctl snapshot save), or take the newest one, restore it to a new data directory (kvutl snapshot restore), start that as a cluster of one and add the others",
         ),
         (
             "--wal-dir /x",
             "",
-            "1 --wal-dir: a log outside the data directory is not supported yet; leave the flag out",
+            "1 --wal-dir: a log outside the data directory is not supported; mount the faster disk at --data-dir: nearly all that is written there is the log",
         ),
         (
             "--compact-hash-check-time 0s",
