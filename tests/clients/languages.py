@@ -11,7 +11,13 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 
 def run(*command, cwd=None):
-    subprocess.run([str(word) for word in command], cwd=cwd, check=True, stdin=subprocess.DEVNULL)
+    """Says nothing unless it fails."""
+    command = [str(word) for word in command]
+    done = subprocess.run(command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True)
+    if done.returncode != 0:
+        print(done.stdout)
+        raise subprocess.CalledProcessError(done.returncode, command)
 
 
 def lacking(programs, packages):
@@ -75,7 +81,7 @@ class Python:
             run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
                 "--requirement", requirements)
             mark_done(out, requirements)
-        return [python, HERE / "python/suite.py"], {}
+        return [python, HERE / "python/suite.py"], {"GRPC_VERBOSITY": "NONE"}
 
 
 class Node:
@@ -103,8 +109,8 @@ class Java:
         return lacking(["mvn", "javac", "openssl"], "maven openjdk-17-jdk-headless openssl")
 
     def prepare(self, out):
-        run("mvn", "--quiet", "--batch-mode", "--define=style.color=never",
-            "--file", HERE / "java/pom.xml", f"--define=out={out}", "compile")
+        run("mvn", "--quiet", "--batch-mode", "--file", HERE / "java/pom.xml",
+            f"--define=out={out}", "compile")
         classes = os.pathsep.join([str(out / "classes"), str(out / "libraries/*")])
         return ["java", "-cp", classes, "Suite"], {}
 

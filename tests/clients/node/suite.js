@@ -8,7 +8,7 @@ const { readFileSync } = require("node:fs");
 const etcd3 = require("etcd3");
 
 // Whatever is waited for comes within this time, or the test fails.
-const PATIENCE_MS = 30_000;
+const PATIENCE_MS = 60_000;
 const tls = "KVD_CA" in process.env;
 const hosts = process.env.KVD_ENDPOINTS.split(",").map((host) => `http${tls ? "s" : ""}://${host}`);
 const pem = (name) => readFileSync(process.env[`KVD_${name}`]);

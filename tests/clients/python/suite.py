@@ -15,7 +15,7 @@ from pyetcd import etcdrpc, exceptions
 from pyetcd.events import DeleteEvent, PutEvent
 
 # Whatever is waited for comes within this time, or the test fails.
-PATIENCE = 30
+PATIENCE = 60
 HOSTS = os.environ["KVD_ENDPOINTS"].split(",")
 CA, CERTIFICATE, KEY = (os.environ.get(f"KVD_{name}") for name in ("CA", "CERT", "KEY"))
 TESTS = []

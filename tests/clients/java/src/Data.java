@@ -26,7 +26,6 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.CompletableFuture;
-import java.util.concurrent.ExecutionException;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
 
@@ -291,8 +290,6 @@ final class Data {
                 Suite.check(progress.isProgressNotify(), "nothing has happened to the key");
                 known = progress.getHeader().getRevision();
             }
-        } catch (ExecutionException error) {
-            throw new AssertionError(error);
         }
     }
 

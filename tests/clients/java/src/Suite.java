@@ -18,10 +18,12 @@ import java.util.concurrent.Callable;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
+import java.util.logging.Level;
+import java.util.logging.Logger;
 
 final class Suite {
     /** Whatever is waited for comes within this time, or the test fails. */
-    static final long PATIENCE_SECONDS = 30;
+    static final long PATIENCE_SECONDS = 60;
     static final String CA = System.getenv("KVD_CA");
     static final List<String> ENDPOINTS = new ArrayList<>();
 
@@ -83,15 +85,21 @@ final class Suite {
     static void refused(
             ErrorCode code, String message, Callable<? extends CompletableFuture<?>> request)
             throws Exception {
+        ExecutionException failure = failure(request);
+        EtcdException error = EtcdExceptionFactory.toEtcdException(failure.getCause());
+        check(error.getErrorCode() == code, error.getErrorCode() + ": " + error.getMessage());
+        check(reasons(failure).contains(message), reasons(failure));
+    }
+
+    /** How a request fails, which it must. */
+    static ExecutionException failure(Callable<? extends CompletableFuture<?>> request)
+            throws Exception {
         try {
             soon(request.call());
         } catch (ExecutionException failure) {
-            EtcdException error = EtcdExceptionFactory.toEtcdException(failure.getCause());
-            check(error.getErrorCode() == code, error.getErrorCode() + ": " + error.getMessage());
-            check(reasons(failure).contains(message), reasons(failure));
-            return;
+            return failure;
         }
-        throw new AssertionError("this must be refused: " + message);
+        throw new AssertionError("this must be refused");
     }
 
     /** What an error and all that it came from say. */
@@ -121,6 +129,7 @@ final class Suite {
     }
 
     public static void main(String[] args) {
+        Logger.getLogger("").setLevel(Level.SEVERE);
         for (String host : System.getenv("KVD_ENDPOINTS").split(",")) {
             ENDPOINTS.add((CA == null ? "http://" : "https://") + host);
         }

@@ -24,7 +24,6 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.CompletableFuture;
-import java.util.concurrent.ExecutionException;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
 
@@ -203,13 +202,8 @@ final class Turns {
     }
 
     private static void fails(Class<?> type, CompletableFuture<?> future) throws Exception {
-        try {
-            Suite.soon(future);
-        } catch (ExecutionException failure) {
-            Suite.check(type.isInstance(failure.getCause()), failure.toString());
-            return;
-        }
-        throw new AssertionError("not a " + type.getSimpleName());
+        Throwable cause = Suite.failure(() -> future).getCause();
+        Suite.check(type.isInstance(cause), cause + " is not a " + type.getSimpleName());
     }
 
     private Turns() {}

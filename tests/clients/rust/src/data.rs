@@ -124,8 +124,8 @@ pub async fn transactions(target: Target) {
 
 /// Writers who read, add one, and write if nobody was faster: nothing is lost.
 pub async fn counters(target: Target) {
-    const WRITERS: usize = 8;
-    const ROUNDS: usize = 10;
+    const WRITERS: usize = 5;
+    const ROUNDS: usize = 6;
     target.client().await.put("counter", "0", None).await.unwrap();
     let writers: Vec<_> = (0..WRITERS)
         .map(|_| {

@@ -13,7 +13,7 @@ use etcd_client::{
 use tokio::time::timeout;
 
 /// Whatever is waited for comes within this time, or the test fails.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where the cluster is, and how it is reached.
 #[derive(Clone)]
