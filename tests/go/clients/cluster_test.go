@@ -3,6 +3,7 @@
 // `tests/go/run` starts it and says in the environment where it is:
 //
 //	KVD_SUITE_ENDPOINTS  client URLs of all members, with commas between them
+//	KVD_SUITE_TARGET     kvd or etcd
 //
 // Each test keeps to keys of its own, but some change users, alarms or compact, so that none runs
 // beside another.
@@ -39,6 +40,11 @@ func TestMain(m *testing.M) {
 
 func endpoints() []string {
 	return strings.Split(os.Getenv("KVD_SUITE_ENDPOINTS"), ",")
+}
+
+// For the few things in which etcd is not to be followed.
+func isEtcd() bool {
+	return os.Getenv("KVD_SUITE_TARGET") == "etcd"
 }
 
 // A test's own part of the cluster.

@@ -123,7 +123,7 @@ func TestTxnNested(t *testing.T) {
 
 func TestTxnRefused(t *testing.T) {
 	p := newPlace(t)
-	before := p.put(t, "a", "1").Header.Revision
+	p.put(t, "a", "1")
 	twice := clientv3.OpPut(p.key("b"), "2")
 	_, err := p.Txn(p.ctx).Then(twice, twice).Commit()
 	fails(t, err, rpctypes.ErrDuplicateKey)
@@ -133,13 +133,30 @@ func TestTxnRefused(t *testing.T) {
 	}
 	_, err = p.Txn(p.ctx).Then(many...).Commit()
 	fails(t, err, rpctypes.ErrTooManyOps)
-	_, err = p.Txn(p.ctx).Then(twice, clientv3.OpPut(p.key("c"), "3", clientv3.WithLease(1))).Commit()
-	fails(t, err, rpctypes.ErrLeaseNotFound)
-	_, err = p.Txn(p.ctx).Then(twice, clientv3.OpGet(p.key("a"), clientv3.WithRev(before+1_000_000))).Commit()
-	fails(t, err, rpctypes.ErrFutureRev)
 	p.expect(t, "a=1", "", clientv3.WithPrefix())
 	_, err = p.Txn(p.ctx).Then(many[:128]...).Commit()
 	must(t, err)
+}
+
+// What can only be found out while a transaction is applied undoes all of it.
+func TestTxnUndone(t *testing.T) {
+	t.Run("lease", func(t *testing.T) {
+		p := newPlace(t)
+		p.put(t, "a", "1")
+		_, err := p.Txn(p.ctx).Then(clientv3.OpPut(p.key("b"), "2"), clientv3.OpPut(p.key("c"), "3", clientv3.WithLease(1))).Commit()
+		fails(t, err, rpctypes.ErrLeaseNotFound)
+		p.expect(t, "a=1", "", clientv3.WithPrefix())
+	})
+	t.Run("revision", func(t *testing.T) {
+		if isEtcd() && len(endpoints()) > 1 {
+			t.Skip("etcd 3.6: only the member that was asked undoes it, and the others differ from then on")
+		}
+		p := newPlace(t)
+		future := p.put(t, "a", "1").Header.Revision + 1_000_000
+		_, err := p.Txn(p.ctx).Then(clientv3.OpPut(p.key("b"), "2"), clientv3.OpGet(p.key("a"), clientv3.WithRev(future))).Commit()
+		fails(t, err, rpctypes.ErrFutureRev)
+		p.expect(t, "a=1", "", clientv3.WithPrefix())
+	})
 }
 
 func TestTxnCountersAreExact(t *testing.T) {
