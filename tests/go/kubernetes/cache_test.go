@@ -45,7 +45,7 @@ func newCached(t *testing.T) *cached {
 
 func newCachedWith(t *testing.T, shape shape) *cached {
 	t.Helper()
-	s := newSetup(t)
+	s := newSetupWith(t, options{prefix: "/registry"})
 	key := storage.NamespaceKeyFunc
 	if shape.clusterScoped {
 		key = storage.NoNamespaceKeyFunc
@@ -106,6 +106,18 @@ func (c *cached) compact(ctx context.Context, t *testing.T, resourceVersion stri
 	t.Helper()
 	c.setup.compact(ctx, t, resourceVersion)
 	must(t, c.cache.Compact(resourceVersion))
+}
+
+// The cache asks only now and then how far the store is compacted.
+func (c *cached) compactAndWait(ctx context.Context, t *testing.T, resourceVersion string) {
+	t.Helper()
+	c.compact(ctx, t, resourceVersion)
+	eventually(t, patience, func() error {
+		if known := c.Interface.CompactRevision(); fmt.Sprint(known) != resourceVersion {
+			return fmt.Errorf("the cache knows of a compaction at %d, not %s", known, resourceVersion)
+		}
+		return nil
+	})
 }
 
 // A store whose creations return when the cache has them.
@@ -177,7 +189,7 @@ func TestCacheGetListNonRecursive(t *testing.T) {
 func TestCacheCompactRevision(t *testing.T) {
 	gate(t, features.ListFromCacheSnapshot, true)
 	c := newCached(t)
-	storagetesting.RunTestCompactRevision(c.ctx, t, c.Interface, c.raiseRevision, c.compact)
+	storagetesting.RunTestCompactRevision(c.ctx, t, c.Interface, c.raiseRevision, c.compactAndWait)
 }
 
 func TestCacheListContinuation(t *testing.T) {

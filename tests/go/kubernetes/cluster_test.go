@@ -110,3 +110,18 @@ func eventually(t *testing.T, within time.Duration, try func() error) {
 		time.Sleep(10 * time.Millisecond)
 	}
 }
+
+// Waits for something to come out of a channel.
+func next[T any](t *testing.T, what string, from <-chan T) T {
+	t.Helper()
+	select {
+	case value, ok := <-from:
+		if !ok {
+			t.Fatalf("%s: the channel is closed", what)
+		}
+		return value
+	case <-time.After(patience):
+		t.Fatalf("%s: nothing within %v", what, patience)
+		panic("unreachable")
+	}
+}

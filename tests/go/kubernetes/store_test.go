@@ -56,7 +56,9 @@ type apiStore struct {
 }
 
 type options struct {
-	codec runtime.Codec
+	// What all keys begin with; nothing by default.
+	prefix string
+	codec  runtime.Codec
 	// Wraps what is between the objects and the stored bytes.
 	wrap func(value.Transformer) value.Transformer
 }
@@ -95,7 +97,7 @@ func newStore(t *testing.T, client *kubernetes.Client, given options) *apiStore 
 	versioner := storage.APIObjectVersioner{}
 	compactor := etcd3.NewCompactor(client.Client, 0, clock.RealClock{}, nil)
 	t.Cleanup(compactor.Stop)
-	store, err := etcd3.New(client, compactor, codec, newPod, newPodList, "", podsPrefix, podResource,
+	store, err := etcd3.New(client, compactor, codec, newPod, newPodList, given.prefix, podsPrefix, podResource,
 		used, leases, etcd3.NewDefaultDecoder(codec, versioner), versioner)
 	must(t, err)
 	t.Cleanup(store.Close)

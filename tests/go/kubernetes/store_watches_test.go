@@ -84,18 +84,19 @@ func TestStoreSendInitialEventsBackwardCompatibility(t *testing.T) {
 	storagetesting.RunSendInitialEventsBackwardCompatibility(overStore(t))
 }
 
-func TestFreshStoreWatchSemantics(t *testing.T) {
-	bothWays(t, func(t *testing.T) {
-		storagetesting.RunWatchSemantics(overStore(t))
-	})
+// From revision 1, of which nothing may be compacted, and with the same names each time: each has a
+// cluster of its own.
+func watchSemantics(t *testing.T, stream, concurrently bool) {
+	gate(t, features.EtcdRangeStream, stream)
+	gate(t, features.ConcurrentWatchObjectDecode, concurrently)
+	storagetesting.RunWatchSemantics(overStore(t))
 }
 
-func TestFreshStoreWatchSemanticsConcurrentDecode(t *testing.T) {
-	gate(t, features.ConcurrentWatchObjectDecode, true)
-	bothWays(t, func(t *testing.T) {
-		storagetesting.RunWatchSemantics(overStore(t))
-	})
-}
+func TestFreshStoreWatchSemanticsPages(t *testing.T)  { watchSemantics(t, false, false) }
+func TestFreshStoreWatchSemanticsStream(t *testing.T) { watchSemantics(t, true, false) }
+
+func TestFreshStoreWatchSemanticsPagesConcurrentDecode(t *testing.T)  { watchSemantics(t, false, true) }
+func TestFreshStoreWatchSemanticsStreamConcurrentDecode(t *testing.T) { watchSemantics(t, true, true) }
 
 func TestStoreWatchSemanticInitialEventsExtended(t *testing.T) {
 	bothWays(t, func(t *testing.T) {
