@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use harness::{Client, Node, NodeOptions, Target, etcd_is_required};
 use proto::etcdserverpb as pb;
 
+use super::gateway;
 use super::raw::{Verdict, ask};
 use super::requests::{self, BARE_LEASE, FOREIGN_LEASE, LEASE};
 use super::{enable, populate, put, start};
@@ -21,8 +22,16 @@ const ALIAS: (&str, &str) = ("/etcdserverpb.KV/RangeStream", "/etcdserverpb.KV/R
 /// etcd leaves those waiting who may not see the election.
 const WAITS: &str = "/v3electionpb.Election/Observe";
 
+/// How requests come: through the gateway, or as gRPC; all of them, or those that have both ways.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Grpc,
+    GrpcIfBoth,
+    Gateway,
+}
+
 struct World {
-    _node: Node,
+    node: Node,
     root: Client,
     stranger: Client,
     tokens: BTreeMap<&'static str, String>,
@@ -47,7 +56,7 @@ impl World {
         }
         let gone = pb::AuthUserDeleteRequest { name: "gone".into() };
         root.auth.user_delete(gone).await.unwrap();
-        Self { _node: node, root, stranger: client, tokens }
+        Self { node, root, stranger: client, tokens }
     }
 
     /// What calls before may have taken away.
@@ -71,15 +80,25 @@ impl World {
 
     /// What the server says to one caller, for each method and request in their order.
     async fn ask_all(&mut self, caller: &str) -> Vec<(String, Verdict)> {
+        self.ask_by(Way::Grpc, caller).await
+    }
+
+    async fn ask_by(&mut self, way: Way, caller: &str) -> Vec<(String, Verdict)> {
         let mut verdicts = Vec::new();
         self.restore().await;
         for path in proto::METHODS.iter().map(|method| method.path) {
+            if way != Way::Grpc && gateway::path(path).is_none() {
+                continue;
+            }
             for (name, body) in requests::of(path) {
                 if name == "not root" && caller.contains("root") {
                     continue;
                 }
                 let token = self.tokens.get(caller).map(String::as_str);
-                let verdict = ask(&self.stranger, token, path, &body).await;
+                let verdict = match way {
+                    Way::Gateway => gateway::ask(&self.node.endpoint(), token, path, &body),
+                    _ => ask(&self.stranger, token, path, &body).await,
+                };
                 if verdict == Verdict::LetIn
                     && (name.contains("delete") || path.ends_with("Revoke"))
                 {
@@ -122,6 +141,26 @@ async fn every_rpc_and_field_is_guarded_as_in_etcd() {
         assert_eq!(of(ALIAS.0), of(ALIAS.1), "{caller}");
     }
     eprintln!("{compared} answers compared, {turned_away} of them refusals");
+    assert!(differences.is_empty(), "{}\n{}", differences.len(), differences.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_gateway_lets_in_whom_grpc_lets_in() {
+    let target = Target::from_env().unwrap();
+    let (mut calls, mut pages) = tokio::join!(World::start(target), World::start(target));
+    let (mut differences, mut compared) = (Vec::new(), 0);
+    for caller in CALLERS {
+        let grpc = calls.ask_by(Way::GrpcIfBoth, caller).await;
+        let json = pages.ask_by(Way::Gateway, caller).await;
+        assert_eq!(grpc.len(), json.len());
+        for ((what, grpc), (_, json)) in grpc.iter().zip(&json) {
+            compared += 1;
+            if grpc != json {
+                differences.push(format!("{what}: gRPC {grpc:?}, gateway {json:?}"));
+            }
+        }
+    }
+    eprintln!("{compared} answers compared");
     assert!(differences.is_empty(), "{}\n{}", differences.len(), differences.join("\n"));
 }
 

@@ -4,6 +4,7 @@
 
 mod advisories;
 mod cluster;
+mod gateway;
 mod jwt;
 mod matrix;
 mod random;

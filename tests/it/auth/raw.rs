@@ -61,7 +61,7 @@ pub(super) enum Verdict {
 }
 
 /// What servers say about callers. A user that is not found may also be one that was asked about.
-const REASONS: [&str; 5] = [
+pub(super) const REASONS: [&str; 5] = [
     "etcdserver: permission denied",
     "etcdserver: invalid auth token",
     "etcdserver: user name is empty",
