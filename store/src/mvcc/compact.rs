@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::hash::{HASHES_KEPT, HashWork};
+use super::hash::{Counts, HASHES_KEPT, HashWork};
 use super::store::{Step, Store};
 use crate::Fatal;
 
@@ -83,7 +83,9 @@ impl Store {
         let Some(running) = &mut *compacting else {
             let Some(job) = self.state().due.0.front().copied() else { return Ok(false) };
             let stage = match job.hashed {
-                true => Stage::Hash(HashWork::new(job.target, job.previous)),
+                true => {
+                    Stage::Hash(HashWork::new(job.target, job.previous, Counts::LiveOrJustDeleted))
+                }
                 false => Stage::Remove(Vec::new()),
             };
             *compacting = Some(Compacting { job, stage });

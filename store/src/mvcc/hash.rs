@@ -61,7 +61,7 @@ impl Store {
         }
         let compacted = state.due.hashed_from(revision).unwrap_or(state.compacted);
         let revision = if revision == 0 { state.revision } else { revision };
-        let work = Ok(HashWork::new(revision, compacted));
+        let work = Ok(HashWork::new(revision, compacted, Counts::Live));
         Ok(HashKvRead { store, work, _pin: Some(self.pin(compacted)) })
     }
 
@@ -140,12 +140,22 @@ impl HashRead {
 pub(super) struct HashWork {
     revision: i64,
     compacted: i64,
+    counts: Counts,
     crc: u32,
     stage: Stage,
 }
 
+/// What makes older rows that were superseded not count: something that is there at the revision. Else
+/// they count as long as they lie there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counts {
+    Live,
+    /// Or was deleted by just that revision: in hashes of compactions, which keep such tombstones.
+    LiveOrJustDeleted,
+}
+
 enum Stage {
-    /// Looks from this key on for one that is live at the revision.
+    /// Looks from this key on for one that is there at the revision.
     Live(Vec<u8>),
     Rows {
         scan: Scan,
@@ -154,15 +164,17 @@ enum Stage {
 }
 
 impl HashWork {
-    pub(super) fn new(revision: i64, compacted: i64) -> Self {
-        Self { revision, compacted, crc: crc32c::crc32c(b"key"), stage: Stage::Live(Vec::new()) }
+    pub(super) fn new(revision: i64, compacted: i64, counts: Counts) -> Self {
+        let (crc, stage) = (crc32c::crc32c(b"key"), Stage::Live(Vec::new()));
+        Self { revision, compacted, counts, crc, stage }
     }
 
     pub(super) fn step(&mut self, store: &Store) -> Result<Step<HashKv>, Fatal> {
         let (revision, compacted) = (self.revision, self.compacted);
         match &mut self.stage {
             Stage::Live(from) => {
-                let mut live = AnyLive { revision, found: false, budget: STEP_KEYS };
+                let counts = self.counts;
+                let mut live = AnyLive { revision, counts, found: false, budget: STEP_KEYS };
                 let next = store.state().index.walk(from, None, &mut live);
                 match next {
                     Some(next) if !live.found => *from = next,
@@ -216,13 +228,17 @@ fn row_key(at: Revision, tombstone: bool) -> Vec<u8> {
 
 struct AnyLive {
     revision: i64,
+    counts: Counts,
     found: bool,
     budget: usize,
 }
 
 impl<'s> Visit<'s> for AnyLive {
     fn slot(&mut self, _key: KeyParts<'s>, slot: &'s Slot) -> ControlFlow<()> {
-        self.found = slot.at(self.revision).is_some_and(|(record, _)| !record.is_tombstone());
+        let just_deleted = self.counts == Counts::LiveOrJustDeleted;
+        self.found = slot.at(self.revision).is_some_and(|(record, _)| {
+            !record.is_tombstone() || just_deleted && record.revision().main == self.revision
+        });
         if self.found || self.budget == 0 {
             return ControlFlow::Break(());
         }
