@@ -13,6 +13,7 @@ import argparse
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -49,6 +50,17 @@ def title(shape):
     return f"{members} member{'s' if members > 1 else ''}{', TLS' if tls else ''}"
 
 
+def follow(suite):
+    """Shows what a suite says, to its end: how many tests passed, of how many."""
+    passed, total = 0, 0
+    for line in suite.stdout:
+        print(line, end="", flush=True)
+        if result := RESULT.match(line):
+            passed, total = map(int, result.groups())
+    suite.wait()
+    return passed, total
+
+
 def run_suite(name, command, environment, shape, server, workspace):
     """The cell of the table, and whether all passed. Logs stay where something failed."""
     directory = workspace / f"{name}-{shape[0]}{'-tls' if shape[1] else ''}"
@@ -56,17 +68,16 @@ def run_suite(name, command, environment, shape, server, workspace):
     print(f"\n== {name}, {title(shape)}", flush=True)
     began = time.monotonic()
     with servers.Cluster(server, *shape, directory) as cluster:
-        environment = {**os.environ, **environment, **cluster.environment()}
         suite = subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+            command, env={**os.environ, **environment, **cluster.environment()},
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
         )
         timer = servers.Timer(SUITE_SECONDS_MAX, suite.kill)
-        with timer:
-            passed, total = 0, 0
-            for line in suite.stdout:
-                print(line, end="", flush=True)
-                result = RESULT.match(line)
-                passed, total = map(int, result.groups()) if result else (passed, total)
+        try:
+            with timer:
+                passed, total = follow(suite)
+        finally:
+            suite.kill()
             status = suite.wait()
         ended = cluster.ended()
     seconds = time.monotonic() - began
@@ -128,4 +139,9 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # A suite ends before its members do, whatever ends the run.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
