@@ -5,6 +5,7 @@ package kubernetes
 import (
 	"context"
 	"testing"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -16,6 +17,8 @@ type stream struct {
 	pb.Watch_WatchClient
 	t        *testing.T
 	messages chan *pb.WatchResponse
+	// Why there are no more, once they are closed.
+	end error
 }
 
 // Opens one as API servers do, with `hasleader: true`.
@@ -32,6 +35,7 @@ func openStream(t *testing.T, client *kubernetes.Client) *stream {
 		for {
 			message, err := opened.Recv()
 			if err != nil {
+				s.end = err
 				return
 			}
 			select {
@@ -46,7 +50,16 @@ func openStream(t *testing.T, client *kubernetes.Client) *stream {
 
 func (s *stream) next() *pb.WatchResponse {
 	s.t.Helper()
-	return next(s.t, "a message", s.messages)
+	select {
+	case message := <-s.messages:
+		if message == nil {
+			s.t.Fatalf("the stream has ended: %v", s.end)
+		}
+		return message
+	case <-time.After(patience):
+		s.t.Fatalf("no message within %v", patience)
+		panic("unreachable")
+	}
 }
 
 func (s *stream) create(request *pb.WatchCreateRequest) {

@@ -9,12 +9,14 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use harness::{Cluster, ClusterOptions, Target};
+use tokio::signal::unix::{SignalKind, signal};
 
 const USAGE: &str = "\
 usage: tests/go/run [clients] [kubernetes] [options]
@@ -46,6 +48,9 @@ const EXCUSES: [&str; 8] = [
     "context deadline exceeded",
 ];
 
+/// Somebody wants an end; it comes after the test that runs.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
 struct Options {
     suites: Vec<&'static str>,
     members: usize,
@@ -60,7 +65,10 @@ fn main() -> ExitCode {
             println!("{USAGE}");
             Ok(true)
         }
-        Some(options) => run(&options),
+        Some(options) => {
+            thread::spawn(listen);
+            run(&options)
+        }
     };
     match run() {
         Ok(true) => ExitCode::SUCCESS,
@@ -70,6 +78,21 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// Waits for the signals that would otherwise leave members behind.
+fn listen() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (mut interrupt, mut terminate) =
+            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        INTERRUPTED.store(true, Ordering::Relaxed);
+        Ok(())
+    })
 }
 
 /// `None`: help is asked for.
@@ -222,10 +245,14 @@ fn run_tests(
     let (started, endpoints) = (Instant::now(), cluster.endpoints().join(","));
     let keeper = Keeper::start(cluster, options.kill);
     let test = Test { suite, binary, target: options.target, endpoints, may_fail: options.kill };
-    for name in names {
-        test.run(name, result)?;
-    }
-    match keeper.stop() {
+    let ran = names.iter().try_for_each(|name| {
+        ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted");
+        test.run(name, result)
+    });
+    // Also after an error: nobody else ends the members.
+    let kept = keeper.stop();
+    ran?;
+    match kept {
         Ok(kills) => result.kills += kills,
         Err(error) => result.failed.push(format!("the cluster itself: {error:#}")),
     }
