@@ -24,6 +24,8 @@ Examples:
       The same for clients on other machines.
   kvd --config-file /etc/kvd/kvd.yaml --log-format json
       Settings from a file; what flags say wins.
+  kvd config check --config-file /etc/kvd/kvd.yaml
+      Would that start? kvd config show tells what it is made of; kvd config --help has more.
   KVD_QUOTA_BACKEND_BYTES=8GiB kvd
       An option as a variable.
 ";
@@ -44,7 +46,7 @@ pub(super) fn text() -> String {
     out.push_str("      Print the version and exit.\n");
     for (title, wanted) in [
         ("etcd's options that are accepted without effect", State::Accepted("")),
-        ("etcd's options that are not supported yet, and an error", State::Refused("")),
+        ("etcd's options that are not supported, and an error", State::Refused("")),
     ] {
         let names: Vec<String> = options::all()
             .filter(|option| {

@@ -141,8 +141,8 @@ fn directories_and_ports_are_looked_at() {
     );
     first(
         dir,
-        &with(&["--data-dir=/proc/nowhere/data".into()]),
-        "problem: --data-dir: /proc cannot be written",
+        &with(&[format!("--data-dir={}", good.key.join("data").display())]),
+        "problem: --data-dir: DIR/good-key.pem is not a directory",
     );
     first(
         dir,

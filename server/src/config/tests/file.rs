@@ -115,7 +115,7 @@ fn keys_that_name_nothing_are_passed_over_with_a_warning() {
             "FILE:1:1: socket-option: there is no such key; did you mean socket-options?",
         ),
         (
-            "nowhere:\n  first: [x, {y: z}]\n  second: {a: *b}\nname: n1\n",
+            "nowhere:\n  first: [x, {y: z}]\n  second: {a: b}\nname: n1\n",
             "FILE:1:1: nowhere: there is no such key; kvd --help lists the options, whose names are the keys",
         ),
         (

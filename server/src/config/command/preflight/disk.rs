@@ -30,7 +30,11 @@ fn data_dir(site: &mut Site<'_>) -> bool {
         }
     };
     let Some(place) = existing(path) else { return begun };
-    if let Err(error) = access(&place, Access::WRITE_OK | Access::EXEC_OK | Access::READ_OK) {
+    if !place.is_dir() {
+        let why = format!("{} is not a directory", place.display());
+        site.problem("data-dir", why, "give another path");
+    } else if let Err(error) = access(&place, Access::WRITE_OK | Access::EXEC_OK | Access::READ_OK)
+    {
         let why = format!("{} cannot be written ({error})", place.display());
         let remedy = "it must belong to the user kvd runs as (chown -R, chmod 700)";
         site.problem("data-dir", why, remedy);
