@@ -80,6 +80,10 @@ impl Row<'_> {
 
     /// Why the value changes nothing, if so.
     fn remark(&self) -> Option<String> {
+        // The default, spelled out, is what kvd does anyway.
+        if value::same(self.option.kind, &self.value, self.option.default) {
+            return None;
+        }
         match self.option.state {
             State::Used => None,
             State::Accepted(why) => Some(format!("no effect: {why}")),
