@@ -58,7 +58,9 @@ impl Quota {
         if cost == 0 {
             return Verdict::Admitted;
         }
-        let alarmed = self.strict && store.active_alarms().no_space;
+        // A cluster that is corrupt says so first, when the command is applied.
+        let alarms = store.active_alarms();
+        let alarmed = self.strict && alarms.no_space && !alarms.corrupt;
         let used = store.used_bytes();
         match self.bytes {
             _ if alarmed => Verdict::Refused,

@@ -8,24 +8,33 @@ use tokio::task::JoinSet;
 
 use crate::watch::resident_bytes;
 
-const LEASES: i64 = 10_000;
 /// How many clients grant them.
 const CLIENTS: i64 = 100;
-/// All are granted before the first ends, also on a busy machine.
-const TTL: i64 = 15;
+/// Seconds in which ten thousand are granted, also on a busy machine.
+const GRANTED_WITHIN: i64 = 15;
 /// As long as no put ever takes, nothing stalls: etcd's own bound for a warning is a tenth of it.
 const PUT_TAKES_MAX: Duration = Duration::from_secs(1);
 
 /// What a hundred thousand leases may cost in memory, all in all.
 const GROWTH_BYTES_MAX: usize = 30 << 20;
 
+/// How many end at once: `KVD_LEASES=50000` for more of them.
+fn leases() -> i64 {
+    std::env::var("KVD_LEASES").map_or(10_000, |leases| leases.parse().unwrap())
+}
+
+/// So long that none ends before all are granted.
+fn ttl() -> i64 {
+    GRANTED_WITHIN * leases() / 10_000
+}
+
 async fn grant_all(node: &Node) {
     let mut clients = JoinSet::new();
     for number in 0..CLIENTS {
         let mut client = Client::connect(&node.endpoint()).await.unwrap();
         clients.spawn(async move {
-            for id in (1..=LEASES).filter(|id| id % CLIENTS == number) {
-                let request = LeaseGrantRequest { ttl: TTL, id };
+            for id in (1..=leases()).filter(|id| id % CLIENTS == number) {
+                let request = LeaseGrantRequest { ttl: ttl(), id };
                 client.lease.lease_grant(request).await.unwrap();
                 let key = format!("leased/{id:05}").into();
                 let value = vec![b'v'; 64];
@@ -40,12 +49,12 @@ async fn grant_all(node: &Node) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_leases_that_end_at_once_do_not_hold_up_puts() {
     let node = Node::start_one(Target::from_env().unwrap()).unwrap();
-    let begun = Instant::now();
+    let (count, begun) = (leases(), Instant::now());
     grant_all(&node).await;
-    let granted = Instant::now();
+    let (granted, ends_after) = (Instant::now(), Duration::from_secs(ttl() as u64));
     let mut client = Client::connect(&node.endpoint()).await.unwrap();
-    let leases = client.lease.lease_leases(LeaseLeasesRequest {}).await.unwrap();
-    assert_eq!(leases.get_ref().leases.len() as i64, LEASES);
+    let listed = client.lease.lease_leases(LeaseLeasesRequest {}).await.unwrap();
+    assert_eq!(listed.get_ref().leases.len() as i64, count);
     let (mut slowest, mut puts) = (Duration::ZERO, 0_u32);
     let mut first_ended = None;
     loop {
@@ -61,21 +70,20 @@ async fn many_leases_that_end_at_once_do_not_hold_up_puts() {
             ..Default::default()
         };
         let left = client.kv.range(left).await.unwrap().get_ref().count;
-        if left < LEASES && first_ended.is_none() {
+        if left < count && first_ended.is_none() {
             first_ended = Some(Instant::now());
-            let early = Duration::from_secs(TTL as u64);
-            assert!(begun.elapsed() >= early, "a lease ended after {:?}", begun.elapsed());
+            assert!(begun.elapsed() >= ends_after, "a lease ended after {:?}", begun.elapsed());
         }
         if left == 0 {
             break;
         }
-        assert!(granted.elapsed() < PATIENCE, "{left} leases do not end");
+        assert!(granted.elapsed() < ends_after + PATIENCE, "{left} leases do not end");
     }
     let took = first_ended.unwrap().elapsed();
-    eprintln!("{LEASES} leases ended within {took:.1?}; {puts} puts, the slowest {slowest:.1?}");
+    eprintln!("{count} leases ended within {took:.1?}; {puts} puts, the slowest {slowest:.1?}");
     assert!(slowest < PUT_TAKES_MAX, "a put took {slowest:?}");
-    let leases = client.lease.lease_leases(LeaseLeasesRequest {}).await.unwrap();
-    assert!(leases.get_ref().leases.is_empty());
+    let listed = client.lease.lease_leases(LeaseLeasesRequest {}).await.unwrap();
+    assert!(listed.get_ref().leases.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -117,4 +125,56 @@ async fn a_hundred_thousand_leases_cost_little() {
     if target == Target::Kvd {
         assert!(growth <= GROWTH_BYTES_MAX, "{growth} bytes more");
     }
+}
+
+/// The library that lets a process see another time, if it is installed.
+fn faketime() -> Option<std::path::PathBuf> {
+    let dirs = std::fs::read_dir("/usr/lib").unwrap().flatten();
+    dirs.map(|dir| dir.path().join("faketime/libfaketime.so.1")).find(|path| path.exists())
+}
+
+/// Whoever sets the clock, forward or back, ends no lease and lets none live on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leases_do_not_go_by_the_clock_on_the_wall() {
+    let Some(library) = faketime() else {
+        eprintln!("SKIPPED: there is no libfaketime (apt-get install faketime)");
+        return;
+    };
+    // Go asks the kernel itself.
+    if Target::from_env().unwrap() == Target::Etcd {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let clock = dir.path().join("clock");
+    std::fs::write(&clock, "+0").unwrap();
+    let mut node = Node::start(
+        NodeOptions::new(Target::Kvd)
+            .env("LD_PRELOAD", &library.display().to_string())
+            .env("FAKETIME_TIMESTAMP_FILE", &clock.display().to_string())
+            .env("FAKETIME_NO_CACHE", "1")
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+    )
+    .unwrap();
+    let mut client = Client::connect(&node.endpoint()).await.unwrap();
+    for (id, ttl, set) in [(5, 4, "+400d"), (6, 2, "-400d")] {
+        let granted = Instant::now();
+        client.lease.lease_grant(LeaseGrantRequest { ttl, id }).await.unwrap();
+        let key = id.to_string().into_bytes();
+        let put = PutRequest { key: key.clone(), lease: id, ..Default::default() };
+        client.kv.put(put).await.unwrap();
+        std::fs::write(&clock, set).unwrap();
+        let range = RangeRequest { key, count_only: true, ..Default::default() };
+        while client.kv.range(range.clone()).await.unwrap().get_ref().count > 0 {
+            assert!(granted.elapsed() < PATIENCE, "the lease does not end after {set}");
+            tokio::task::yield_now().await;
+        }
+        let lived = granted.elapsed();
+        assert!(lived >= Duration::from_secs(ttl as u64), "{lived:?} after {set}");
+    }
+    // The process believes it: its last line is of the past.
+    node.stop().unwrap();
+    let log = node.log();
+    let year = |line: &str| line.get(..4).and_then(|year| year.parse::<u32>().ok());
+    let years: Vec<u32> = log.lines().filter_map(year).collect();
+    assert!(years.last() < years.first(), "{log}");
 }
