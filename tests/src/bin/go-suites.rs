@@ -369,6 +369,7 @@ impl Test<'_> {
             .current_dir(go_dir().join(self.suite))
             .env("KVD_SUITE_ENDPOINTS", &self.endpoints)
             .env("KVD_SUITE_TARGET", self.target.name())
+            .env("KVD_SUITE_KILLS", if self.may_fail { "1" } else { "0" })
             .stdin(Stdio::null())
             .output()?;
         let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
