@@ -58,6 +58,7 @@ func connectTo(t *testing.T, where []string) *kubernetes.Client {
 	})
 	must(t, err)
 	t.Cleanup(func() { client.Close() })
+	client.Kubernetes = persistentIfKilled(client.Kubernetes)
 	return client
 }
 

@@ -71,7 +71,7 @@ func newSetupWith(t *testing.T, given options) *setup {
 	t.Helper()
 	client := connect(t)
 	empty(t, client.Client)
-	lists := storagetesting.NewKubernetesRecorder(persistentIfKilled(client.Kubernetes))
+	lists := storagetesting.NewKubernetesRecorder(client.Kubernetes)
 	reads := storagetesting.NewKVRecorder(client.KV, lists)
 	client.Kubernetes, client.KV = lists, reads
 	forgetFeatures(t)
