@@ -3,6 +3,7 @@
 // `tests/go/run` starts it and says in the environment where it is:
 //
 //	KVD_SUITE_ENDPOINTS  client URLs of all members, with commas between them
+//	KVD_SUITE_KILLS      1: members are being killed and started again
 //
 // Each test deletes ALL keys first, which stands for the new server that each test of the API
 // server's own starts. That is why these tests run nowhere by default. Tests whose names begin with
@@ -57,6 +58,7 @@ func connectTo(t *testing.T, where []string) *kubernetes.Client {
 	})
 	must(t, err)
 	t.Cleanup(func() { client.Close() })
+	client.Kubernetes = persistentIfKilled(client.Kubernetes)
 	return client
 }
 

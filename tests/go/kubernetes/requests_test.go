@@ -31,7 +31,7 @@ func emptied(t *testing.T) *kubernetes.Client {
 // A8: the key must be new.
 func create(t *testing.T, client *kubernetes.Client, key, value string) int64 {
 	t.Helper()
-	response, err := client.OptimisticPut(t.Context(), key, []byte(value), 0, kubernetes.PutOptions{})
+	response, err := client.Kubernetes.OptimisticPut(t.Context(), key, []byte(value), 0, kubernetes.PutOptions{})
 	must(t, err)
 	equal(t, "created", response.Succeeded, true)
 	return response.Revision
@@ -41,7 +41,7 @@ func create(t *testing.T, client *kubernetes.Client, key, value string) int64 {
 func update(t *testing.T, client *kubernetes.Client, key, value string, revision int64) int64 {
 	t.Helper()
 	options := kubernetes.PutOptions{GetOnFailure: true}
-	response, err := client.OptimisticPut(t.Context(), key, []byte(value), revision, options)
+	response, err := client.Kubernetes.OptimisticPut(t.Context(), key, []byte(value), revision, options)
 	must(t, err)
 	equal(t, "updated", response.Succeeded, true)
 	return response.Revision

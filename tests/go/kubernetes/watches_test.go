@@ -194,7 +194,7 @@ func (s *stream) nextWithEvents() *pb.WatchResponse {
 // the stream still reads history.
 func TestRequestedProgress(t *testing.T) {
 	client := emptied(t)
-	const history = 600
+	const history = 300
 	first := create(t, client, pods+"a", "0")
 	last := first
 	for i := 1; i < history; i++ {

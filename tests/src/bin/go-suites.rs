@@ -30,7 +30,8 @@ Environment: KVD_BIN and KVD_ETCD are programs to run instead of those that were
 
 const SUITES: [&str; 2] = ["clients", "kubernetes"];
 const KILL_EVERY: Duration = Duration::from_secs(5);
-/// So begin the names of tests that want a cluster in which nothing was written yet.
+/// So begin the names of tests that want a cluster in which nothing was written yet. They are started
+/// once, and no member is killed.
 const FRESH: &str = "TestFresh";
 /// For a test as a whole, which go counts itself.
 const TEST_WITHIN: &str = "-test.timeout=300s";
@@ -224,8 +225,12 @@ fn run_suite(options: &Options, suite: &str, binary: &Path) -> Result<SuiteResul
     let names = names(binary, &options.run)?;
     let (fresh, others): (Vec<_>, Vec<_>) =
         names.into_iter().partition(|name| name.starts_with(FRESH));
-    for names in fresh.chunks(1).chain(others.chunks(others.len().max(1))) {
-        run_tests(options, suite, binary, names, &mut result)?;
+    for name in fresh {
+        // It could not be tried again.
+        run_tests(options, false, (suite, binary), &[name], &mut result)?;
+    }
+    if !others.is_empty() {
+        run_tests(options, options.kill, (suite, binary), &others, &mut result)?;
     }
     Ok(result)
 }
@@ -233,8 +238,8 @@ fn run_suite(options: &Options, suite: &str, binary: &Path) -> Result<SuiteResul
 /// Runs tests one after the other on one new cluster.
 fn run_tests(
     options: &Options,
-    suite: &str,
-    binary: &Path,
+    kill: bool,
+    (suite, binary): (&str, &Path),
     names: &[String],
     result: &mut SuiteResult,
 ) -> Result<()> {
@@ -243,8 +248,8 @@ fn run_tests(
     // As often as the API server's own tests want it.
     let cluster = Cluster::start_with(cluster.arg("--watch-progress-notify-interval=1s"))?;
     let (started, endpoints) = (Instant::now(), cluster.endpoints().join(","));
-    let keeper = Keeper::start(cluster, options.kill);
-    let test = Test { suite, binary, target: options.target, endpoints, may_fail: options.kill };
+    let keeper = Keeper::start(cluster, kill);
+    let test = Test { suite, binary, target: options.target, endpoints, may_fail: kill };
     let ran = names.iter().try_for_each(|name| {
         ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted");
         test.run(name, result)
@@ -345,7 +350,8 @@ impl Test<'_> {
                 return Ok(());
             }
             let is_excused = EXCUSES.iter().any(|excuse| output.contains(excuse));
-            if !self.may_fail || !is_excused || attempt == ATTEMPTS_MAX {
+            let is_over = attempt == ATTEMPTS_MAX || INTERRUPTED.load(Ordering::Relaxed);
+            if !self.may_fail || !is_excused || is_over {
                 println!("FAIL  {name} ({seconds:.1} s)\n{output}");
                 result.failed.push(name.to_owned());
                 return Ok(());
@@ -363,6 +369,7 @@ impl Test<'_> {
             .current_dir(go_dir().join(self.suite))
             .env("KVD_SUITE_ENDPOINTS", &self.endpoints)
             .env("KVD_SUITE_TARGET", self.target.name())
+            .env("KVD_SUITE_KILLS", if self.may_fail { "1" } else { "0" })
             .stdin(Stdio::null())
             .output()?;
         let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
