@@ -21,6 +21,8 @@ use crate::limits;
 
 /// With what every TLS connection begins.
 const HANDSHAKE: u8 = 0x16;
+/// And with what HTTP/2 does without it.
+const HTTP2_PREFACE: &[u8] = b"PRI";
 /// What Go's servers tell a browser that took the wrong scheme.
 const PLAIN_TEXT_ANSWER: &[u8] =
     b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
@@ -79,11 +81,14 @@ impl Acceptor {
         from: Option<SocketAddr>,
     ) -> Result<(Stream, Option<ClientCertificate>), String> {
         let failed = |error: io::Error| reason::of(&error);
-        let mut first = [HANDSHAKE];
-        stream.peek(&mut first).await.map_err(failed)?;
+        let mut first = [0; HTTP2_PREFACE.len()];
+        let seen = stream.peek(&mut first).await.map_err(failed)?;
         if first[0] != HANDSHAKE {
-            // Whether it takes what it is told is its own affair.
-            let _ = stream.write_all(PLAIN_TEXT_ANSWER).await;
+            // A gRPC client would take the words for a broken answer, and must see a server that is
+            // not available. Whether others take what they are told is their own affair.
+            if !HTTP2_PREFACE.starts_with(&first[..seen]) {
+                let _ = stream.write_all(PLAIN_TEXT_ANSWER).await;
+            }
             farewell(stream).await;
             return Err(PLAIN_TEXT.to_owned());
         }

@@ -1,5 +1,8 @@
 //! What is said when a connection cannot be secured: kvctl's line, and the server's log.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
 use harness::certs::{Authority, Subject};
 use harness::http::Ask;
 
@@ -43,6 +46,12 @@ fn a_server_that_is_not_what_it_should_be() {
     let mut told = Ask::get(&address, "/health").send().unwrap();
     assert_eq!(told.status, 400);
     assert_eq!(told.text().unwrap(), "Client sent an HTTP request to an HTTPS server.\n");
+    // What is no HTTP/2 would be a broken answer to a gRPC client, and not a server to try later.
+    let mut stream = TcpStream::connect(&address).unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    assert_eq!(answer, b"");
 }
 
 #[test]
