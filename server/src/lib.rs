@@ -30,10 +30,12 @@ mod admission;
 mod api;
 mod body;
 mod bootstrap;
+mod budget;
 mod connection;
 mod entrances;
 mod front;
 mod gateway;
+mod greeting;
 mod housekeeper;
 mod lease;
 mod listen;
@@ -44,6 +46,7 @@ mod pages;
 mod poke;
 mod publish;
 mod raft;
+mod received;
 mod replica;
 mod server;
 mod services;
@@ -52,6 +55,15 @@ mod space;
 mod stop;
 mod systemd;
 mod tls;
+mod unsent;
 mod watch;
 
 pub use server::run;
+
+/// What the fuzz targets call.
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing {
+    pub use crate::connection::fuzzing as connection;
+    pub use crate::gateway::fuzzing as gateway;
+    pub use crate::raft::fuzzing as raft;
+}

@@ -20,11 +20,14 @@ use tonic::{Code, Status};
 use crate::api::watch::WatchService;
 use crate::api::{Cluster, Kv, Lease, Maintenance, metadata, status};
 use crate::body::RequestBody;
+use crate::budget::{self, Exhausted};
 use crate::connection::{Offers, Serve, Way};
 use crate::metered::Meter;
 use crate::metrics::{METRICS, Method};
 use crate::pages::{Answer, Pages};
+use crate::received::Received;
 use crate::replica::{Replica, Unavailable};
+use crate::unsent;
 
 /// The services of one runtime. Cloning shares them.
 #[derive(Clone)]
@@ -48,7 +51,7 @@ impl Serve for Services {
         if !takes_grpc || !is_grpc(request.headers()) {
             return self.pages.answer(self, request, way);
         }
-        let mut request = request.map(RequestBody::Incoming);
+        let mut request = request.map(|body| RequestBody::Incoming(Received::new(body)));
         if let Some(certificate) = &way.certificate {
             request.extensions_mut().insert(certificate.clone());
         }
@@ -66,6 +69,9 @@ impl Services {
         let Some(method) = Method::of(request.uri().path()) else {
             return answer(status::unimplemented(request.uri().path()));
         };
+        if budget::STREAMS.is_exceeded() {
+            return answer(Exhausted.into());
+        }
         let version = request.headers().get("client-api-version").and_then(|v| v.to_str().ok());
         method.started(version);
         let began = self.extensive_metrics.then(Instant::now);
@@ -76,6 +82,7 @@ impl Services {
         let called = self.dispatch(request);
         Box::pin(async move {
             let response = called.await?;
+            let response = unsent::in_pieces(response, method.kind());
             Ok(method.answered(response, began))
         })
     }

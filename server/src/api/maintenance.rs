@@ -15,6 +15,7 @@ use proto::etcdserverpb::{
 use tonic::{Request, Response, Status};
 
 use super::{Identity, kv, status};
+use crate::budget::{self, Claim};
 use crate::metrics::METRICS;
 use crate::replica::{Admin, Replica};
 use crate::snapshots::{SnapshotReader, Snapshots};
@@ -62,9 +63,12 @@ fn storage_version(version: &str) -> String {
 fn blobs(
     mut file: SnapshotReader,
     version: String,
+    place: Claim,
 ) -> impl Iterator<Item = Result<SnapshotResponse, Status>> + Send {
     let mut remaining = file.bytes;
     std::iter::from_fn(move || {
+        // Taken until the last of it was asked for.
+        let _ = &place;
         if remaining == 0 {
             return None;
         }
@@ -180,6 +184,8 @@ impl maintenance_server::Maintenance for Maintenance {
         &self,
         _request: Request<SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
+        let mut place = budget::SNAPSHOTS.claim();
+        place.resize(1)?;
         let store = self.replica.store();
         let snapshots = self.snapshots.clone();
         let file = tokio::task::spawn_blocking(move || snapshots.open_current(&store))
@@ -187,7 +193,7 @@ impl maintenance_server::Maintenance for Maintenance {
             .map_err(|error| Status::internal(error.to_string()))?
             .map_err(status::read_failed)?;
         let version = storage_version(&self.version);
-        Ok(Response::new(Box::pin(tokio_stream::iter(blobs(file, version)))))
+        Ok(Response::new(Box::pin(tokio_stream::iter(blobs(file, version, place)))))
     }
 
     async fn move_leader(

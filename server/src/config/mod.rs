@@ -226,6 +226,15 @@ pub fn from_process() -> Result<Startup, Error> {
 
 /// As `from_process`, with the arguments after the program's name and the variables given.
 pub fn load(args: &[String], variables: &[(String, String)]) -> Result<Startup, Error> {
+    load_with(args, variables, |path| std::fs::read_to_string(path))
+}
+
+/// The same, and how the file is read.
+pub fn load_with(
+    args: &[String],
+    variables: &[(String, String)],
+    read: impl FnOnce(&str) -> std::io::Result<String>,
+) -> Result<Startup, Error> {
     let flags = match flags::parse(args)? {
         CommandLine::Help => return Ok(Startup::Print(help::text())),
         CommandLine::Version => return Ok(Startup::Print(version())),
@@ -240,7 +249,7 @@ pub fn load(args: &[String], variables: &[(String, String)]) -> Result<Startup, 
             .map(|(value, name)| (value, Origin::Variable(name.into()))),
     };
     if let Some((path, origin)) = file.filter(|(path, _)| !path.is_empty()) {
-        let text = std::fs::read_to_string(path).map_err(|error| {
+        let text = read(path).map_err(|error| {
             let what = format!("{origin}: {path}");
             Error::new(what, format!("cannot be read ({error})"), "check the path and its rights")
         })?;

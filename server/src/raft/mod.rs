@@ -23,6 +23,8 @@ mod contact;
 mod core;
 mod door;
 mod forward;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod leases;
 mod links;
 mod log;
