@@ -4,14 +4,16 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming};
+use hyper::body::{Body, Frame};
 use tokio::sync::mpsc;
+use tonic::Status;
 
 use crate::metrics::{Messages, Method};
+use crate::received::Received;
 
 /// One type for both, so that all services are built once.
 pub enum RequestBody {
-    Incoming(Incoming),
+    Incoming(Received),
     /// One piece.
     Whole(Option<Bytes>),
     /// Pieces as they come.
@@ -23,20 +25,24 @@ pub enum RequestBody {
 impl RequestBody {
     /// Counts the messages of a method that takes a stream of them.
     pub fn counted(self, method: Method) -> RequestBody {
-        RequestBody::Counted(Box::new((self, method, Messages::default())))
+        let body = match self {
+            RequestBody::Incoming(received) => RequestBody::Incoming(received.stream()),
+            body => body,
+        };
+        RequestBody::Counted(Box::new((body, method, Messages::default())))
     }
 }
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Status;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         match self.get_mut() {
-            RequestBody::Incoming(body) => Pin::new(body).poll_frame(cx),
+            RequestBody::Incoming(body) => body.poll_frame(cx),
             RequestBody::Whole(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
             RequestBody::Pieces(pieces) => {
                 pieces.poll_recv(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))

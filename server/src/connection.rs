@@ -2,6 +2,8 @@
 
 mod authority;
 mod frames;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod gather;
 mod pings;
 
@@ -15,15 +17,17 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tonic::body::Body;
 
+use crate::greeting::Greeted;
 use crate::limits;
 use crate::listen::Listener;
 use crate::metered::{Meter, Metered};
 use crate::pages::Answer;
 use crate::tls::{Acceptor, ClientCertificate, Stream};
 use authority::PlainAuthority;
+pub use frames::PREFACE;
 use pings::PoliteClient;
 
 /// What a connection's requests are given to.
@@ -67,6 +71,8 @@ pub enum Offers {
 pub struct Arrival {
     pub stream: std::net::TcpStream,
     pub entrance: Arc<Entrance>,
+    /// Its place among those that may be open.
+    pub place: OwnedSemaphorePermit,
 }
 
 /// How connections are kept.
@@ -81,21 +87,27 @@ pub struct ConnectionOptions {
     pub keepalive_timeout: Option<Duration>,
 }
 
-/// Accepts connections and deals them out to the runtimes in turn. Ends with `stop`.
+/// Accepts connections as long as there are places, and deals them out to the runtimes in turn. Ends
+/// with `stop`. Whoever finds no place waits, as in etcd.
 pub async fn accept(
     listener: Listener,
     entrance: Arc<Entrance>,
-    runtimes: Vec<mpsc::UnboundedSender<Arrival>>,
+    (runtimes, places): (Vec<mpsc::UnboundedSender<Arrival>>, Arc<Semaphore>),
     mut stop: watch::Receiver<bool>,
 ) {
     let mut next = 0;
+    let next_one = async || {
+        // Nobody closes the semaphore.
+        let place = places.clone().acquire_owned().await.map_err(std::io::Error::other)?;
+        Ok::<_, std::io::Error>((listener.accept().await?, place))
+    };
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = next_one() => accepted,
             () = stopped(&mut stop) => return,
         };
-        let stream = match accepted {
-            Ok(stream) => stream,
+        let (stream, place) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Out of file descriptors, most likely: closing connections will give some back.
                 tracing::warn!("accepting a connection: {error}");
@@ -104,7 +116,7 @@ pub async fn accept(
             }
         };
         // A runtime is gone only when the process stops.
-        let arrival = Arrival { stream, entrance: entrance.clone() };
+        let arrival = Arrival { stream, entrance: entrance.clone(), place };
         let _ = runtimes[next % runtimes.len()].send(arrival);
         next += 1;
     }
@@ -140,7 +152,7 @@ async fn connection<S: Serve>(
     options: ConnectionOptions,
     mut stop: watch::Receiver<bool>,
 ) {
-    let Arrival { stream, entrance } = arrival;
+    let Arrival { stream, entrance, place: _place } = arrival;
     let peer = stream.peer_addr().ok();
     let stream = match TcpStream::from_std(stream) {
         Ok(stream) => stream,
@@ -154,7 +166,7 @@ async fn connection<S: Serve>(
         },
     };
     let meter = S::meter();
-    let stream = Metered::new(stream, meter.clone());
+    let stream = Metered::new(Greeted::new(stream), meter.clone());
     let services = Guided { services, way: Way { entrance, certificate, meter } };
     let builder = builder(&options);
     let (stream, gathered) = gather::gather(stream);
@@ -202,13 +214,17 @@ fn log_end(peer: Option<SocketAddr>, error: &(dyn std::error::Error + 'static)) 
 
 fn builder(options: &ConnectionOptions) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits::HTTP1_HEADER_TIMEOUT);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits::HTTP1_HEADER_TIMEOUT)
+        .max_buf_size(limits::HTTP1_BUFFER_BYTES_MAX);
     builder
         .http2()
         .timer(TokioTimer::new())
         .initial_stream_window_size(limits::H2_STREAM_WINDOW)
         .initial_connection_window_size(limits::H2_CONNECTION_WINDOW)
-        .max_concurrent_streams(options.concurrent_streams_max)
+        .max_concurrent_streams(options.concurrent_streams_max.min(limits::H2_STREAMS_MAX))
         .max_header_list_size(limits::H2_HEADER_LIST_BYTES_MAX)
         .keep_alive_interval(options.keepalive_interval)
         .keep_alive_timeout(options.keepalive_timeout.unwrap_or(Duration::MAX));

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, watch};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::config::{Config, Url};
 use crate::connection::{self, Arrival, Entrance, Offers};
 use crate::listen::{self, Bound};
-use crate::tls;
+use crate::{limits, tls};
 
 /// Sockets that are bound, in the order of the URLs in the configuration.
 pub struct Listeners {
@@ -62,15 +63,29 @@ impl Listeners {
 /// Hands connections out in turn, one to each runtime.
 pub struct Dealers {
     pub deal: Vec<mpsc::UnboundedSender<Arrival>>,
+    /// For connections that may be open at a time.
+    pub places: Arc<Semaphore>,
     pub stop: watch::Receiver<bool>,
 }
 
 impl Dealers {
     pub fn accept_all(&self, open: Vec<(Bound, Arc<Entrance>)>) -> std::io::Result<()> {
         for (bound, entrance) in open {
-            let (deal, stop) = (self.deal.clone(), self.stop.clone());
-            tokio::spawn(connection::accept(bound.listen()?, entrance, deal, stop));
+            let to = (self.deal.clone(), self.places.clone());
+            let accept = connection::accept(bound.listen()?, entrance, to, self.stop.clone());
+            tokio::spawn(accept);
         }
         Ok(())
     }
+}
+
+/// Asks for as many files as this process may have, and says how many connections of clients that is:
+/// they must not take what the log needs for its next segment.
+pub fn places_for_clients() -> usize {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // Where that is refused, there are as many as there are.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let left = files.saturating_sub(limits::FILES_RESERVED).max(files / 2);
+    usize::try_from(left).unwrap_or(usize::MAX).min(limits::CONNECTIONS_MAX)
 }

@@ -52,7 +52,11 @@ pub struct Front {
 impl Front {
     pub fn spawn(self, inbox: Inbox) -> std::io::Result<JoinHandle<()>> {
         std::thread::Builder::new().name("kvd-grpc".into()).spawn(move || match runtime() {
-            Ok(runtime) => runtime.block_on(self.run(inbox)),
+            Ok(runtime) => {
+                runtime.block_on(self.run(inbox));
+                // A snapshot file that is written for a client is no reason to wait.
+                runtime.shutdown_timeout(limits::DRAIN_TIMEOUT);
+            }
             Err(error) => stop::because(&format!("starting a runtime: {error}")),
         })
     }

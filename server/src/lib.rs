@@ -31,11 +31,13 @@ mod api;
 mod auth;
 mod body;
 mod bootstrap;
+mod budget;
 mod compactor;
 mod connection;
 mod entrances;
 mod front;
 mod gateway;
+mod greeting;
 mod housekeeper;
 mod lease;
 mod listen;
@@ -47,6 +49,7 @@ mod poke;
 mod publish;
 mod quota;
 mod raft;
+mod received;
 mod replica;
 mod server;
 mod services;
@@ -55,6 +58,15 @@ mod space;
 mod stop;
 mod systemd;
 mod tls;
+mod unsent;
 mod watch;
 
 pub use server::run;
+
+/// What the fuzz targets call.
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing {
+    pub use crate::connection::fuzzing as connection;
+    pub use crate::gateway::fuzzing as gateway;
+    pub use crate::raft::fuzzing as raft;
+}

@@ -54,6 +54,9 @@ pub const HOUSEKEEPING_INTERVAL: Duration = Duration::from_millis(500);
 pub const ROOM_WAIT_MAX: Duration = Duration::from_secs(1);
 pub const ROOM_WAITS_MAX: usize = 30;
 
+/// Time for a client to say whether it speaks HTTP/1 or HTTP/2.
+pub const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Time for a client to send its request headers over HTTP/1.
 pub const HTTP1_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -66,6 +69,45 @@ pub const H2_CONNECTION_WINDOW: u32 = 2 << 20;
 
 /// Largest header list a client may send.
 pub const H2_HEADER_LIST_BYTES_MAX: u32 = 64 << 10;
+
+/// What is read ahead of an HTTP/1 connection, and so the largest head of a request.
+pub const HTTP1_BUFFER_BYTES_MAX: usize = 64 << 10;
+
+/// Streams that a client may have open on one connection, where `--max-concurrent-streams` allows more.
+pub const H2_STREAMS_MAX: u32 = 8 << 10;
+
+/// Streams that may be open on all connections together. A stream is open until the end of its answer
+/// was written. Beyond, calls are refused; beyond twice as many, connections that open more are ended.
+pub const STREAMS_MAX: usize = 16 << 10;
+
+/// Connections of clients, where the process may have files enough.
+pub const CONNECTIONS_MAX: usize = 16 << 10;
+
+/// Connections of other members, each of which has a few.
+pub const PEER_CONNECTIONS_MAX: usize = 256;
+
+/// Files that connections of clients leave to the log, the engine, snapshots and other members.
+pub const FILES_RESERVED: u64 = 512;
+
+/// What may have come, on all connections together, of messages that are not whole, and how much of
+/// each is not counted because the number of calls bounds it. More and clients are told to slow down.
+pub const UNFINISHED_BYTES_MAX: usize = 64 << 20;
+pub const UNFINISHED_BYTES_FREE: usize = 4 << 10;
+
+/// Time for a message to come to its end.
+pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Answers that were read and wait to be sent, all together, and how much of one the HTTP library is
+/// given at a time. More and clients are told to slow down, but the first whatever its size.
+pub const ANSWER_BYTES_MAX: usize = 128 << 20;
+pub const ANSWER_PIECE_BYTES: usize = 16 << 10;
+
+/// Snapshots that clients may be reading at a time.
+pub const SNAPSHOT_READERS_MAX: usize = 16;
+
+/// A client that has not made room for a piece of its answer for so long loses the rest of it, should
+/// others need what it takes.
+pub const UNREAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Free disk space that snapshot files and checkpoints leave alone, besides the log's next segment.
 pub const LOG_MARGIN_BYTES: u64 = 2 << 20;
@@ -133,3 +175,14 @@ pub const GATEWAY_MESSAGES_AHEAD: usize = 4;
 
 /// A command that takes longer than this to apply is counted as slow, as in etcd.
 pub const SLOW_APPLY: Duration = Duration::from_millis(100);
+
+/// What clients can make a member hold beyond what it needs for its data, with what a stream and a
+/// connection cost without what is counted: `tests/it/abuse` attacks, and allows this and the rest.
+pub const CLIENT_BYTES_MAX: usize = UNFINISHED_BYTES_MAX
+    + ANSWER_BYTES_MAX
+    + PROPOSAL_BYTES_MAX
+    + 2 * STREAMS_MAX * STREAM_BYTES
+    + CONNECTIONS_MAX * CONNECTION_BYTES;
+const STREAM_BYTES: usize = 8 << 10;
+const CONNECTION_BYTES: usize = 20 << 10;
+const _: () = assert!(CLIENT_BYTES_MAX <= 832 << 20);

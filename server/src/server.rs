@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use rustix::mm::{MlockAllFlags, mlockall};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::admission::Admission;
 use crate::api::Identity;
 use crate::auth::{Gate, Passwords, Tokens};
 use crate::config::{Config, Url};
 use crate::connection::{Arrival, ConnectionOptions};
-use crate::entrances::{Dealers, Entrances, Listeners};
+use crate::entrances::{Dealers, Entrances, Listeners, places_for_clients};
 use crate::front::{Front, MemberDisk, connection_options, runtime};
 use crate::housekeeper::Housekeeper;
 use crate::lease::Lessor;
@@ -74,14 +74,19 @@ impl Member {
         let mut parts = self.start(config, &hub, (poke.clone(), errands), calls, stop)?;
 
         // Whoever leads next has to reach this member until its last client is answered.
-        let peers = Dealers { deal: vec![deal_peers], stop: raft_stopping };
+        let peers = Dealers {
+            deal: vec![deal_peers],
+            places: Arc::new(Semaphore::new(limits::PEER_CONNECTIONS_MAX)),
+            stop: raft_stopping,
+        };
         let (tell_published, published) = oneshot::channel();
         let told = (&hub, &poke, tell_published);
         let (mut fronts, clients) = self.fronts(config, &mut parts, told, &clients_stopping);
         let (front, inbox) = fronts.pop().expect("there is at least one gRPC runtime");
         let threads = fronts.into_iter().map(|(front, inbox)| front.spawn(inbox));
         let threads = threads.collect::<std::io::Result<Vec<_>>>()?;
-        let stopped = runtime()?.block_on(async {
+        let clients_runtime = runtime()?;
+        let stopped = clients_runtime.block_on(async {
             let serving = tokio::spawn(front.run(inbox));
             let open = listeners.entrances(config, &tls);
             let manager = Manager::from_environment();
@@ -103,6 +108,7 @@ impl Member {
             stop_clients.send_replace(true);
             serving.await.context("serving clients")
         });
+        clients_runtime.shutdown_timeout(limits::DRAIN_TIMEOUT);
         for thread in threads {
             thread.join().map_err(|_| anyhow!("a gRPC thread panicked"))?;
         }
@@ -127,7 +133,8 @@ impl Member {
         stop: &watch::Receiver<bool>,
     ) -> (Vec<(Front, Inbox)>, Dealers) {
         let mut tell_published = Some(tell_published);
-        let mut dealers = Dealers { deal: Vec::new(), stop: stop.clone() };
+        let places = Arc::new(Semaphore::new(places_for_clients()));
+        let mut dealers = Dealers { deal: Vec::new(), places, stop: stop.clone() };
         let disk = MemberDisk { data_dir: self.data_dir.clone(), wal: self.wal.clone() };
         let disk = Arc::new(disk);
         let inboxes = std::mem::take(&mut parts.inboxes).into_iter();

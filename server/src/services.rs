@@ -24,11 +24,14 @@ use crate::api::watch::WatchService;
 use crate::api::{Auth, Cluster, Election, Health, Kv, Lease, Lock, Maintenance, metadata, status};
 use crate::auth::{Client, CommonName};
 use crate::body::RequestBody;
+use crate::budget::{self, Exhausted};
 use crate::connection::{Offers, Serve, Way};
 use crate::metered::Meter;
 use crate::metrics::{METRICS, Method};
 use crate::pages::{Answer, Pages};
+use crate::received::Received;
 use crate::replica::{Replica, Unavailable};
+use crate::unsent;
 
 /// The services of one runtime. Cloning shares them.
 #[derive(Clone)]
@@ -58,7 +61,7 @@ impl Serve for Services {
         if !takes_grpc || !is_grpc(request.headers()) {
             return self.pages.answer(self, request, way);
         }
-        let mut request = request.map(RequestBody::Incoming);
+        let mut request = request.map(|body| RequestBody::Incoming(Received::new(body)));
         if let Some(certificate) = way.certificate.as_ref().filter(|_| self.certificates_name_users)
         {
             request.extensions_mut().insert(CommonName(certificate.common_name.clone()));
@@ -82,6 +85,9 @@ impl Services {
         let Some(method) = Method::of(request.uri().path()) else {
             return answer(status::unimplemented(request.uri().path()));
         };
+        if budget::STREAMS.is_exceeded() {
+            return answer(Exhausted.into());
+        }
         let version = request.headers().get("client-api-version").and_then(|v| v.to_str().ok());
         method.started(version);
         let began = self.extensive_metrics.then(Instant::now);
@@ -92,6 +98,7 @@ impl Services {
         let called = self.dispatch(request);
         Box::pin(async move {
             let response = called.await?;
+            let response = unsent::in_pieces(response, method.kind());
             Ok(method.answered(response, began))
         })
     }

@@ -24,6 +24,9 @@ pub struct Snapshots {
     state: Mutex<State>,
     /// One at a time: the engine and the card have better things to do.
     writing: Mutex<()>,
+    /// Held by whoever finds out whether a file of this state is there: all who ask for it at once
+    /// get the same.
+    asking: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -53,7 +56,8 @@ impl Snapshots {
             let (applied, membership) = (found.state().applied, found.state().membership.clone());
             state.files.push(Written { path, applied, membership });
         }
-        Ok(Self { places, options, space, state: Mutex::new(state), writing: Mutex::default() })
+        let (writing, asking) = Default::default();
+        Ok(Self { places, options, space, state: Mutex::new(state), writing, asking })
     }
 
     /// On the disk that the files are on.
@@ -177,11 +181,13 @@ impl Snapshots {
     /// A file of the store as it is now, open for reading: the newest one if nothing changed
     /// since, else a new one. Refused when there is no room for that.
     pub fn open_current(&self, store: &Arc<Store>) -> Result<SnapshotReader, ReadError> {
+        let asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
         let applied = store.applied();
         let written = match self.newest(applied).filter(|newest| newest.applied == applied) {
             Some(newest) => newest,
             None => self.write_if_room(store)?.ok_or(Refusal::NoSpace)?,
         };
+        drop(asking);
         let open = |path: &Path| {
             let file = File::open(path)?;
             let bytes = file.metadata()?.len();

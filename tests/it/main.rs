@@ -1,6 +1,7 @@
 //! Black-box tests of the built programs, in one binary: real processes, free ports, temporary
 //! directories. `cargo build` first; see the harness for the environment variables.
 
+mod abuse;
 mod auth;
 mod authority;
 mod bootstrap;

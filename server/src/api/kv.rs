@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::time::Instant;
 
+use prost::Message;
 use proto::etcdserverpb::kv_server;
 use proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
@@ -15,8 +16,11 @@ use tonic::{Request, Response, Status};
 
 use super::{Identity, mismatch, status};
 use crate::auth::{Client, Pass};
+use crate::budget::{self, Claim};
+use crate::limits;
 use crate::metrics::METRICS;
 use crate::replica::Replica;
+use crate::unsent::{self, Claimed};
 
 pub struct Kv {
     replica: Replica,
@@ -58,14 +62,50 @@ impl Kv {
         }
     }
 
-    async fn read_txn(&self, client: &Client, txn: &TxnRequest) -> Result<TxnResponse, Status> {
+    async fn read_txn(
+        &self,
+        client: &Client,
+        txn: &TxnRequest,
+        claim: &mut Claim,
+    ) -> Result<TxnResponse, Status> {
         self.barrier(check::is_serializable(txn)).await?;
         let pass = self.admit(client, &Need::of_txn(txn)).await?;
         let mut read = self.replica.store().read_txn(txn).map_err(status::refused)?;
-        let response = run(|| read.step()).await?;
-        self.recheck(pass)?;
-        Ok(response)
+        loop {
+            let step = read.step().map_err(status::read_failed)?;
+            make_room(claim, read.held_bytes())?;
+            match step {
+                Step::Done(response) => return self.recheck(pass).map(|()| response),
+                Step::More => tokio::task::yield_now().await,
+            }
+        }
     }
+}
+
+/// Makes room for what an answer takes. What is small is bounded by the number of calls.
+fn make_room(claim: &mut Claim, bytes: usize) -> Result<(), Status> {
+    match bytes {
+        0..=limits::ANSWER_PIECE_BYTES => Ok(()),
+        bytes => Ok(unsent::grow(claim, bytes)?),
+    }
+}
+
+/// The same for a change that is made already: its answer is given, whatever room there is.
+fn respond<T: Message>(message: T) -> Response<T> {
+    let mut claim = budget::ANSWERS.claim();
+    let bytes = message.encoded_len();
+    if bytes > limits::ANSWER_PIECE_BYTES {
+        claim.take(bytes);
+    }
+    claimed(message, claim)
+}
+
+fn claimed<T>(message: T, claim: Claim) -> Response<T> {
+    let mut response = Response::new(message);
+    if claim.size() > 0 {
+        response.extensions_mut().insert(Claimed::new(claim));
+    }
+    response
 }
 
 /// Runs a read to its end and lets others run between its steps.
@@ -95,17 +135,27 @@ impl kv_server::Kv for Kv {
         check::range(&range).map_err(status::refused)?;
         self.barrier(range.serializable).await?;
         let began = Instant::now();
+        let mut claim = budget::ANSWERS.claim();
         let read = async {
             let pass = self.admit(&client, &[Need::of_range(&range)]).await?;
             let mut read = self.replica.store().range(&range).map_err(status::refused)?;
-            let response = run(|| read.step()).await?;
-            self.recheck(pass).map(|()| response)
+            loop {
+                let held = read.held_bytes();
+                make_room(&mut claim, held)?;
+                match read.step().map_err(status::read_failed)? {
+                    Step::Done(response) => {
+                        make_room(&mut claim, response.encoded_len())?;
+                        return self.recheck(pass).map(|()| response);
+                    }
+                    Step::More => tokio::task::yield_now().await,
+                }
+            }
         };
         let read: Result<RangeResponse, Status> = read.await;
         METRICS.ranged(read.is_ok(), began.elapsed());
         let mut response = read?;
         self.identity.complete(&self.replica, &mut response.header);
-        Ok(Response::new(response))
+        Ok(claimed(response, claim))
     }
 
     type RangeStreamStream = RangeStream;
@@ -145,7 +195,7 @@ impl kv_server::Kv for Kv {
         let answer = self.propose(&client, Op::Put(put)).await?;
         let Answer::Put(mut response) = answer else { mismatch() };
         self.identity.complete(&self.replica, &mut response.header);
-        Ok(Response::new(response))
+        Ok(respond(response))
     }
 
     async fn delete_range(
@@ -158,7 +208,7 @@ impl kv_server::Kv for Kv {
         let answer = self.propose(&client, Op::DeleteRange(delete)).await?;
         let Answer::DeleteRange(mut response) = answer else { mismatch() };
         self.identity.complete(&self.replica, &mut response.header);
-        Ok(Response::new(response))
+        Ok(respond(response))
     }
 
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
@@ -166,14 +216,19 @@ impl kv_server::Kv for Kv {
         let txn = request.into_inner();
         check::txn(&txn, self.max_txn_ops).map_err(status::refused)?;
         let mut response = match check::is_read_only(&txn) {
-            true => self.read_txn(&client, &txn).await?,
+            true => {
+                let mut claim = budget::ANSWERS.claim();
+                let mut response = self.read_txn(&client, &txn, &mut claim).await?;
+                self.identity.complete(&self.replica, &mut response.header);
+                return Ok(claimed(response, claim));
+            }
             false => match self.propose(&client, Op::Txn(txn)).await? {
                 Answer::Txn(response) => response,
                 _ => mismatch(),
             },
         };
         self.identity.complete(&self.replica, &mut response.header);
-        Ok(Response::new(response))
+        Ok(respond(response))
     }
 
     async fn compact(

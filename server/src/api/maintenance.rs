@@ -18,6 +18,7 @@ use store::mvcc::Response as Answer;
 use tonic::{Request, Response, Status};
 
 use super::{Identity, downgrade, kv, mismatch, status};
+use crate::budget::{self, Claim};
 use crate::metrics::METRICS;
 use crate::replica::{Admin, Replica};
 use crate::snapshots::{SnapshotReader, Snapshots};
@@ -78,9 +79,12 @@ fn alarm_text(alarm: &AlarmMember) -> String {
 fn blobs(
     mut file: SnapshotReader,
     version: String,
+    place: Claim,
 ) -> impl Iterator<Item = Result<SnapshotResponse, Status>> + Send {
     let mut remaining = file.bytes;
     std::iter::from_fn(move || {
+        // Taken until the last of it was asked for.
+        let _ = &place;
         if remaining == 0 {
             return None;
         }
@@ -220,6 +224,8 @@ impl maintenance_server::Maintenance for Maintenance {
         &self,
         _request: Request<SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
+        let mut place = budget::SNAPSHOTS.claim();
+        place.resize(1)?;
         let store = self.replica.store();
         let snapshots = self.snapshots.clone();
         let file = tokio::task::spawn_blocking(move || snapshots.open_current(&store))
@@ -227,7 +233,7 @@ impl maintenance_server::Maintenance for Maintenance {
             .map_err(|error| Status::internal(error.to_string()))?
             .map_err(status::read_failed)?;
         let version = storage_version(&self.version);
-        Ok(Response::new(Box::pin(tokio_stream::iter(blobs(file, version)))))
+        Ok(Response::new(Box::pin(tokio_stream::iter(blobs(file, version, place)))))
     }
 
     async fn move_leader(

@@ -52,8 +52,8 @@ pub fn refused(refusal: Refusal) -> Status {
 
 pub fn unavailable(why: Unavailable) -> Status {
     match why {
-        // etcd's server sends this one without a code of its own.
-        Unavailable::TooManyRequests => etcd(Code::Unknown, "too many requests"),
+        // etcd's server loses the code of this one on the way; its clients go by the text.
+        Unavailable::TooManyRequests => etcd(Code::ResourceExhausted, "too many requests"),
         Unavailable::RequestTooLarge => etcd(Code::InvalidArgument, "request is too large"),
         Unavailable::NoSpace => refused(Refusal::NoSpace),
         Unavailable::NoLeader => etcd(Code::Unavailable, "no leader"),

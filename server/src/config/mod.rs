@@ -263,13 +263,22 @@ pub fn from_process() -> Result<Startup, Error> {
 
 /// As `from_process`, with the arguments after the program's name and the variables given.
 pub fn load(args: &[String], variables: &[(String, String)]) -> Result<Startup, Error> {
+    load_with(args, variables, |path| std::fs::read_to_string(path))
+}
+
+/// The same, and how the file is read.
+pub fn load_with(
+    args: &[String],
+    variables: &[(String, String)],
+    read: impl FnOnce(&str) -> std::io::Result<String>,
+) -> Result<Startup, Error> {
     if let Some(("config", rest)) = args.split_first().map(|(first, rest)| (first.as_str(), rest)) {
         return command::run(rest, variables).map(Startup::Report);
     }
     let mut settings = match flags::parse(args) {
         CommandLine::Help => return Ok(Startup::Print(help::text())),
         CommandLine::Version => return Ok(Startup::Print(version())),
-        CommandLine::Flags(flags, problems) => gather(flags, problems, variables),
+        CommandLine::Flags(flags, problems) => gather(flags, problems, variables, read),
     };
     match settings.problems.is_empty() {
         true => build::build(settings).map(|config| Startup::Run(Box::new(config))),
@@ -278,7 +287,12 @@ pub fn load(args: &[String], variables: &[(String, String)]) -> Result<Startup, 
 }
 
 /// All sources, one over the other; what is wrong with them is among the problems.
-fn gather(flags: Vec<Flag>, problems: Vec<Error>, variables: &[(String, String)]) -> Settings {
+fn gather(
+    flags: Vec<Flag>,
+    problems: Vec<Error>,
+    variables: &[(String, String)],
+    read: impl FnOnce(&str) -> std::io::Result<String>,
+) -> Settings {
     let mut settings = Settings::beginning_with(problems);
     let option = options::by_name("config-file").expect("the table has --config-file");
     let flag = flags.iter().rfind(|flag| flag.is("config-file"));
@@ -288,7 +302,7 @@ fn gather(flags: Vec<Flag>, problems: Vec<Error>, variables: &[(String, String)]
             .map(|(value, name)| (value, Origin::Variable(name.into()))),
     };
     if let Some((path, origin)) = file.filter(|(path, _)| !path.is_empty()) {
-        match std::fs::read_to_string(path) {
+        match read(path) {
             Ok(text) => file::apply(path, &text, &mut settings),
             Err(error) => settings.problems.push(Error::new(
                 format!("{origin}: {path}"),

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::budget::{self, Claim};
+
 use super::frames::{
     ACK, DATA, END_STREAM, FrameHeader, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM, Walk,
 };
@@ -26,6 +28,7 @@ const IDLE_INTERVAL_MIN: Duration = Duration::from_secs(2 * 3600);
 
 const ENHANCE_YOUR_CALM: u32 = 0xb;
 const TOO_MANY_PINGS: &[u8] = b"too_many_pings";
+const TOO_MANY_STREAMS: &[u8] = b"too_many_streams";
 
 /// A connection whose client is sent away when it pings too often. Writes must be taken whole or
 /// not at all between two frames, as [`super::gather`] does.
@@ -52,8 +55,12 @@ struct Observed {
     /// The last stream that the client opened.
     newest: u32,
     open: HashSet<u32>,
+    /// As many as are open.
+    streams: Claim,
     pings: Pings,
     verdict: Verdict,
+    /// What the client is told when it has to go.
+    why: &'static [u8],
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -72,8 +79,10 @@ impl Observed {
             writes: Walk::default(),
             newest: 0,
             open: HashSet::new(),
+            streams: budget::STREAMS.claim(),
             pings: Pings::new(interval_min),
             verdict: Verdict::Welcome,
+            why: TOO_MANY_PINGS,
         }
     }
 
@@ -105,7 +114,19 @@ impl Observed {
                 _ => {}
             }
         }
+        self.count();
         true
+    }
+
+    /// All that are open on all connections are counted. A call beyond their bound is refused; whoever
+    /// goes on nevertheless has to go.
+    fn count(&mut self) {
+        let more = self.open.len() > self.streams.size();
+        self.streams.take(self.open.len());
+        if more && budget::STREAMS.is_far_exceeded() && self.verdict == Verdict::Welcome {
+            self.verdict = Verdict::AfterThisTurn;
+            self.why = TOO_MANY_STREAMS;
+        }
     }
 
     fn written(&mut self, mut bytes: &[u8]) {
@@ -118,17 +139,18 @@ impl Observed {
                 self.open.remove(&stream);
             }
         }
+        self.streams.take(self.open.len());
     }
 
     /// The frame that sends the client away.
     fn goaway(&self) -> Vec<u8> {
-        let length = u32::try_from(8 + TOO_MANY_PINGS.len()).expect("a short text");
+        let length = u32::try_from(8 + self.why.len()).expect("a short text");
         [
             &length.to_be_bytes()[1..],
             &[GOAWAY, 0, 0, 0, 0, 0],
             &self.newest.to_be_bytes(),
             &ENHANCE_YOUR_CALM.to_be_bytes(),
-            TOO_MANY_PINGS,
+            self.why,
         ]
         .concat()
     }
@@ -186,7 +208,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for PoliteClient<S> {
                     let goaway = observed.goaway();
                     ready!(Pin::new(&mut this.stream).poll_write(cx, &goaway))?;
                 }
-                return Poll::Ready(Err(io::Error::other("the client pings too often")));
+                return Poll::Ready(Err(io::Error::other("the client asks too much")));
             }
         }
         let before = buffer.filled().len();

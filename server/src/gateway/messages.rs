@@ -10,7 +10,9 @@ use prost_reflect::{
 };
 use tonic::Status;
 
+use super::boundary::Boundary;
 use super::read_piece;
+use crate::received::Received;
 
 /// What goes in and what comes out of a call.
 pub struct Call {
@@ -73,26 +75,30 @@ pub fn to_json(kind: &MessageDescriptor, message: Bytes) -> Result<Vec<u8>, Stat
 
 /// The JSON values of a request's body, one after the other.
 pub struct Values {
-    body: Incoming,
+    body: Received,
     bytes: BytesMut,
+    boundary: Boundary,
     bytes_max: usize,
 }
 
 impl Values {
     /// A message may take as much in JSON as base64 and escapes make of it.
     pub fn new(body: Incoming, message_bytes_max: usize) -> Values {
-        Values { body, bytes: BytesMut::new(), bytes_max: message_bytes_max * 2 }
+        let (bytes, boundary) = Default::default();
+        Values { body: Received::new(body), bytes, boundary, bytes_max: message_bytes_max * 2 }
     }
 
     /// The next one as protobuf; None at the end of the body.
     pub async fn next(&mut self, kind: &MessageDescriptor) -> Result<Option<Bytes>, Status> {
         loop {
-            if let Some((message, length)) = first(&self.bytes, kind, false)? {
+            if self.boundary.is_whole(&self.bytes)
+                && let Some((message, length)) = first(&self.bytes, kind)?
+            {
                 self.bytes.advance(length);
                 return Ok(Some(message));
             }
             if !read_piece(&mut self.body, &mut self.bytes, self.bytes_max).await? {
-                let Some((message, _)) = first(&self.bytes, kind, true)? else { return Ok(None) };
+                let Some((message, _)) = first(&self.bytes, kind)? else { return Ok(None) };
                 self.bytes.clear();
                 return Ok(Some(message));
             }
@@ -100,27 +106,22 @@ impl Values {
     }
 }
 
-/// The first value, if it is whole, and how many bytes it takes. With `ended` nothing follows.
-fn first(
+/// The first value and how many bytes it takes; None if nothing but blanks is there.
+pub(super) fn first(
     bytes: &[u8],
     kind: &MessageDescriptor,
-    ended: bool,
 ) -> Result<Option<(Bytes, usize)>, Status> {
-    let blank = bytes.iter().all(u8::is_ascii_whitespace);
-    if blank {
+    if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(None);
     }
-    // Whether it is whole is found out by a look at it as plain JSON: a message is made once.
+    let wrong = |error: serde_json::Error| Status::invalid_argument(error.to_string());
+    // Where it ends is found out by a look at it as plain JSON: a message is made of the value alone.
     let mut values = serde_json::Deserializer::from_slice(bytes).into_iter::<Skipped>();
-    match values.next() {
-        Some(Err(error)) if error.is_eof() && !ended => return Ok(None),
-        Some(Err(error)) => return Err(Status::invalid_argument(error.to_string())),
-        _ => {}
-    }
+    values.next().transpose().map_err(wrong)?;
     let length = values.byte_offset();
     let mut json = serde_json::Deserializer::from_slice(&bytes[..length]);
-    let message = DynamicMessage::deserialize_with_options(kind.clone(), &mut json, &IN)
-        .map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let message =
+        DynamicMessage::deserialize_with_options(kind.clone(), &mut json, &IN).map_err(wrong)?;
     Ok(Some((message.encode_to_vec().into(), length)))
 }
 
@@ -132,7 +133,7 @@ mod tests {
 
     fn json_of(path: &str, json: &str) -> String {
         let call = call(path).unwrap();
-        let (message, _) = first(json.as_bytes(), &call.request, true).unwrap().unwrap();
+        let (message, _) = first(json.as_bytes(), &call.request).unwrap().unwrap();
         String::from_utf8(to_json(&call.request, message).unwrap()).unwrap()
     }
 
@@ -154,18 +155,17 @@ mod tests {
         let kind = &call("/etcdserverpb.Watch/Watch").unwrap().request;
         let json = br#" {"progress_request":{}} {"cancel_request":{"watch_id":"3"}}"#;
         for cut in 0..json.len() {
-            let whole = first(&json[..cut], kind, false).unwrap();
-            assert_eq!(whole.is_some(), cut >= 24, "{cut}");
+            assert_eq!(Boundary::default().is_whole(&json[..cut]), cut >= 24, "{cut}");
         }
-        let (_, length) = first(json, kind, false).unwrap().unwrap();
-        let (second, _) = first(&json[length..], kind, true).unwrap().unwrap();
+        let (_, length) = first(json, kind).unwrap().unwrap();
+        let (second, _) = first(&json[length..], kind).unwrap().unwrap();
         let json = String::from_utf8(to_json(kind, second).unwrap()).unwrap();
         assert_eq!(json, r#"{"cancel_request":{"watch_id":"3"}}"#);
         for wrong in
             ["{", "[]", r#"{"progress_request":3}"#, "x", r#"{"cancel_request":{"watch_id":"y"}}"#]
         {
-            assert!(first(wrong.as_bytes(), kind, true).is_err(), "{wrong}");
+            assert!(first(wrong.as_bytes(), kind).is_err(), "{wrong}");
         }
-        assert!(first(b" \n", kind, true).unwrap().is_none());
+        assert!(first(b" \n", kind).unwrap().is_none());
     }
 }

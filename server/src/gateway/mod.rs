@@ -16,6 +16,9 @@
 //!
 //! Not there: WebSockets, which etcd's gateway also takes for streams.
 
+mod boundary;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod messages;
 mod reply;
 mod routes;
@@ -26,14 +29,15 @@ use bytes::{Bytes, BytesMut};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, TE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 use tokio::sync::mpsc;
-use tonic::{Code, Status};
+use tonic::Status;
 
 use self::messages::{Call, Values, framed};
 use crate::body::RequestBody;
 use crate::limits;
 use crate::pages::Answer;
+use crate::received::Received;
 use crate::services::Services;
 
 /// Marks what came this way, so that nobody is taken for the user whose certificate the connection
@@ -128,10 +132,10 @@ fn metadata(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// Reads a body up to a limit, a piece at a time.
-async fn read_piece(body: &mut Incoming, into: &mut BytesMut, max: usize) -> Result<bool, Status> {
-    let next = std::future::poll_fn(|cx| std::pin::Pin::new(&mut *body).poll_frame(cx)).await;
+async fn read_piece(body: &mut Received, into: &mut BytesMut, max: usize) -> Result<bool, Status> {
+    let next = std::future::poll_fn(|cx| body.poll_frame(cx)).await;
     let Some(frame) = next else { return Ok(false) };
-    let frame = frame.map_err(|error| Status::new(Code::InvalidArgument, error.to_string()))?;
+    let frame = frame?;
     if let Some(data) = frame.data_ref() {
         if into.len() + data.len() > max {
             let size = into.len() + data.len();

@@ -8,10 +8,13 @@ use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
 use hyper::body::{Body as _, Frame};
+use proto::MethodKind;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::messages::{Call, take_frame, to_json};
+use crate::unsent::{self, Claimed};
+use crate::{budget, limits};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -31,12 +34,25 @@ pub async fn translate(response: Response<Body>, call: Arc<Call>) -> Response<Bo
             let body = Body::new(Begun { first: Some(line("result", &json)), rest: lines });
             answer(StatusCode::OK, body)
         }
-        Some(Ok(json)) => answer(StatusCode::OK, Body::new(whole(json))),
+        Some(Ok(json)) => whole_answer(json),
         Some(Err(status)) if gives_stream => stream_error(&status),
         Some(Err(status)) => error(&status),
         None if gives_stream => answer(StatusCode::OK, Body::empty()),
         None => error(&Status::internal("the service did not answer")),
     }
+}
+
+/// What counts until it is sent, as the answers of calls do.
+fn whole_answer(json: Vec<u8>) -> Response<Body> {
+    let mut claim = budget::ANSWERS.claim();
+    if json.len() > limits::ANSWER_PIECE_BYTES
+        && let Err(exhausted) = unsent::grow(&mut claim, json.len())
+    {
+        return error(&exhausted.into());
+    }
+    let mut response = answer(StatusCode::OK, Body::new(whole(json)));
+    response.extensions_mut().insert(Claimed::new(claim));
+    unsent::in_pieces(response, MethodKind::Unary)
 }
 
 /// A failed call.

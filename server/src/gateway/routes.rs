@@ -66,6 +66,11 @@ pub fn find(path: &str) -> Option<(&'static str, Arc<Call>)> {
     Some((path, messages::call(path)?))
 }
 
+#[cfg(feature = "fuzzing")]
+pub fn paths() -> impl Iterator<Item = String> {
+    ROUTES.iter().map(|(path, _)| format!("/v3/{path}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

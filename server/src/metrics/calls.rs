@@ -218,6 +218,8 @@ pub struct Messages {
     seen: usize,
     /// Bytes of the message that were not.
     left: usize,
+    /// Bytes of the message.
+    length: usize,
 }
 
 impl Messages {
@@ -237,11 +239,20 @@ impl Messages {
             if self.seen == self.header.len() {
                 let [_, length @ ..] = self.header;
                 self.left = u32::from_be_bytes(length) as usize;
+                self.length = self.left;
                 self.seen = 0;
                 count += 1;
             }
         }
         count
+    }
+
+    /// Bytes that have come of a message that is not whole, its header included.
+    pub fn unfinished(&self) -> usize {
+        match self.left {
+            0 => self.seen,
+            left => self.header.len() + self.length - left,
+        }
     }
 }
 
@@ -300,7 +311,11 @@ mod tests {
         for cut in 0..bytes.len() {
             let mut messages = Messages::default();
             let (one, other) = bytes.split_at(cut);
-            assert_eq!(messages.begun(one) + messages.begun(other), 3, "{cut}");
+            let begun = messages.begun(one);
+            let ends = [0, 5, 13, 19];
+            let last = ends.iter().rfind(|end| **end <= cut).unwrap();
+            assert_eq!(messages.unfinished(), cut - last, "{cut}");
+            assert_eq!(begun + messages.begun(other), 3, "{cut}");
         }
     }
 

@@ -146,6 +146,10 @@ pub async fn accept(
         // A message's buffer lives as long as any part of it.
         let proposal = Proposal::decode(Bytes::copy_from_slice(&payload));
         let proposal = proposal.map_err(|_| NotAccepted::Malformed("a proposal is no command"))?;
+        // What is in the log must be understood by every member, or none of them can go on.
+        if proposal.command().is_err() {
+            return Err(NotAccepted::Malformed("a proposal's command is malformed"));
+        }
         let reason = match handle.admission.accept(&proposal) {
             _ if !leads => Reason::NotLeader,
             Err(Unavailable::NoSpace) => Reason::NoSpace,

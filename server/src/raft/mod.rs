@@ -24,6 +24,8 @@ mod core;
 mod corruption;
 mod door;
 mod forward;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod leases;
 mod links;
 mod log;

@@ -22,6 +22,11 @@ pub(super) struct Record {
 }
 
 impl Record {
+    /// Whether a row can be there: a transaction holds fewer than 2^30 changes.
+    pub(super) fn can_be_at(at: Revision) -> bool {
+        (0..i64::MAX).contains(&at.main) && (0..=i64::from(SUB)).contains(&at.sub)
+    }
+
     pub(super) fn put(at: Revision, value_bytes: usize, leased: bool) -> Self {
         let sub = u32::try_from(at.sub).expect("a transaction holds fewer than 2^30 changes");
         assert!(sub <= SUB, "a transaction holds fewer than 2^30 changes");

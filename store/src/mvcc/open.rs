@@ -209,6 +209,7 @@ impl Loader {
             let whole = fields.main == at.main;
             value.is_empty() || if tombstone { bare } else { whole }
         });
+        let fields = fields.filter(|_| Record::can_be_at(at));
         if fields.is_none() {
             let what = format!("the row of revision {at} is not a key-value pair etcd would write");
             return Err(Fatal::Engine(what));

@@ -53,6 +53,11 @@ impl RangeRead {
     pub fn step(&mut self) -> Result<Step<RangeResponse>, ReadError> {
         Ok(self.work.step(&self.store)?)
     }
+
+    /// About what it holds in memory so far, rows that others hold too included.
+    pub fn held_bytes(&self) -> usize {
+        self.work.held_bytes()
+    }
 }
 
 /// A range apart from what keeps its rows in place.
@@ -62,6 +67,8 @@ pub(super) struct RangeWork {
     found: Vec<Candidate>,
     /// Live keys seen.
     count: i64,
+    /// Of keys and rows in `found`.
+    bytes: usize,
 }
 
 /// The request, decided.
@@ -116,7 +123,7 @@ impl RangeWork {
     /// A range that finds nothing.
     pub(super) fn nothing(current: i64) -> Self {
         let plan = Plan::new(&RangeRequest::default(), current, current);
-        Self { plan, stage: Stage::Done, found: Vec::new(), count: 0 }
+        Self { plan, stage: Stage::Done, found: Vec::new(), count: 0, bytes: 0 }
     }
 
     /// Checks the revision against `current` and `compacted`, and does the first step.
@@ -134,7 +141,7 @@ impl RangeWork {
             return Err(Refusal::Compacted);
         }
         let plan = Plan::new(request, revision, current);
-        let mut work = Self { plan, stage: Stage::Done, found: Vec::new(), count: 0 };
+        let mut work = Self { plan, stage: Stage::Done, found: Vec::new(), count: 0, bytes: 0 };
         match &request.range_end[..] {
             [] => work.gather_one(state, &request.key),
             end => work.gather(state, &request.key, span_end(end)),
@@ -144,6 +151,10 @@ impl RangeWork {
 
     pub(super) fn is_done(&self) -> bool {
         matches!(self.stage, Stage::Done)
+    }
+
+    pub(super) fn held_bytes(&self) -> usize {
+        self.bytes + self.found.capacity() * size_of::<Candidate>()
     }
 
     pub(super) fn step(&mut self, store: &Store) -> Result<Step<RangeResponse>, Fatal> {
@@ -239,6 +250,7 @@ impl RangeWork {
                 true => store.fetch_head(record, key, lineage)?,
                 false => store.fetch(record, key, lineage)?,
             };
+            self.bytes += row.as_bytes().len();
             candidate.row = Row::Here(row);
         }
         Ok(None)
@@ -383,6 +395,10 @@ impl<'s> Visit<'s> for Gather<'_, 's> {
                 let row = match self.state.row(record.revision()) {
                     Some(row) => Row::Here(row.kv.clone()),
                     None => Row::Away(key.to_vec().into()),
+                };
+                self.work.bytes += match &row {
+                    Row::Here(row) => row.as_bytes().len(),
+                    Row::Away(key) => key.len(),
                 };
                 self.work.found.push(Candidate { record, lineage, row });
             }

@@ -22,6 +22,8 @@ pub struct TxnRead {
     compacted: i64,
     stage: Stage,
     responses: Vec<ResponseOp>,
+    /// Of the responses.
+    bytes: usize,
     _pin: Pin,
 }
 
@@ -47,6 +49,7 @@ impl Store {
             compacted,
             stage: Stage::Compare(0, None),
             responses: Vec::new(),
+            bytes: 0,
             _pin: pin,
         })
     }
@@ -90,6 +93,8 @@ impl TxnRead {
                 match under_way.step(&self.store)? {
                     Step::More => *work = Some(under_way),
                     Step::Done(response) => {
+                        self.bytes +=
+                            response.kvs.iter().map(|kv| kv.as_bytes().len()).sum::<usize>();
                         let response = Some(Response::ResponseRange(response));
                         self.responses.push(ResponseOp { response });
                         *position += 1;
@@ -98,6 +103,15 @@ impl TxnRead {
                 Ok(Step::More)
             }
         }
+    }
+
+    /// About what it holds in memory so far.
+    pub fn held_bytes(&self) -> usize {
+        let under_way = match &self.stage {
+            Stage::Run(_, _, Some(work)) => work.held_bytes(),
+            _ => 0,
+        };
+        self.bytes + under_way
     }
 
     /// All conditions are decided: checks the operations of the branch taken.

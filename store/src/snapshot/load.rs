@@ -35,6 +35,9 @@ pub fn load(snapshot: &Snapshot, engine: &Arc<dyn Engine>) -> Result<(), Fatal> 
     }
     let mut meta = meta_of(snapshot.state(), last)
         .ok_or_else(|| snapshot.damaged("a row of the bucket members is malformed"))?;
+    if meta.revision == i64::MAX {
+        return Err(snapshot.damaged("there is no revision after its last one"));
+    }
     let auth = Auth::take_tables(&mut meta.tables)
         .ok_or_else(|| snapshot.damaged("a row of the buckets of auth is malformed"))?;
     if auth != Auth::default() {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
@@ -10,7 +11,8 @@ use proto::KeyValue;
 use proto::internal::{MemberNode, Membership, VoterSet};
 
 use super::*;
-use crate::mvcc::{Lease, Tables};
+use crate::engine::{Engine, MemoryEngine};
+use crate::mvcc::{Lease, Store, StoreOptions, Tables};
 use crate::{Fatal, LogId, Revision};
 
 struct Fixed {
@@ -198,4 +200,34 @@ fn membership_becomes_a_conf_state() {
     membership.configs.push(VoterSet { ids: vec![2, 3] });
     let joint = r#"{"voters":[2,3],"voters_outgoing":[1,2],"auto_leave":false}"#;
     assert_eq!(json(&membership), joint);
+}
+
+/// No process writes such, and none may end because of it.
+#[test]
+fn revisions_that_no_store_could_hold_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.db");
+    let change = |main, sub| {
+        let kv = KeyValue {
+            key: "k".into(),
+            create_revision: main,
+            mod_revision: main,
+            version: 1,
+            ..KeyValue::default()
+        };
+        (Revision::new(main, sub), false, kv.encode_to_vec())
+    };
+    let loads = |change, compaction| {
+        let state = State { compaction_scheduled: compaction, ..State::default() };
+        save(&Fixed { state, changes: vec![change] }, &path, &mut go_on).unwrap();
+        let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::new());
+        let loaded = load(&Snapshot::open(&path, Checksum::Verify).unwrap(), &engine);
+        loaded.is_ok() && Store::open(engine, StoreOptions::default()).is_ok()
+    };
+    assert!(loads(change(2, (1 << 30) - 1), None));
+    for sub in [1 << 30, 1 << 32, i64::MAX] {
+        assert!(!loads(change(2, sub), None), "{sub}");
+    }
+    assert!(!loads(change(i64::MAX, 0), None));
+    assert!(!loads(change(2, 0), Some(i64::MAX)));
 }

@@ -73,6 +73,8 @@
 //! - Records are not encrypted.
 
 mod cache;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod index;
 mod log;
 mod read;

@@ -12,7 +12,7 @@ use super::repair::{self, Ending};
 use super::replay::Replay;
 use super::scan::{Scan, Stop};
 use super::sector::{PAYLOAD, SECTOR, Sector, file_offset};
-use super::segment::{BadHeader, Header, Segment, name, parse_name};
+use super::segment::{BadHeader, Header, SIZE_UNIT, Segment, name, parse_name};
 use super::{damaged, segment};
 
 /// Read at a time.
@@ -180,6 +180,10 @@ fn open_segment(
     if size != header.bytes {
         let what = format!("the file has {size} bytes, its header says {}", header.bytes);
         return Err(damaged(path, size, what));
+    }
+    // Smaller ones have no room for what a segment begins and ends with.
+    if size == 0 || size % SIZE_UNIT != 0 {
+        return Err(damaged(path, size, "no segment has this size"));
     }
     Ok(Segment::new(path.to_owned(), &header, file))
 }

@@ -69,6 +69,9 @@ impl Replay {
     }
 
     fn start(&mut self, chain: u32, state: State) -> Result<(), String> {
+        if state.purged.index > state.last.index {
+            return Err(format!("a log up to {} is purged up to {}", state.last, state.purged));
+        }
         if self.base.is_none() {
             self.base = Some(state.last);
             if state.last.index > 0 {
@@ -84,7 +87,7 @@ impl Replay {
 
     fn entry(&mut self, id: LogId, segment: &Segment, offset: u32) -> Result<(), String> {
         let last = self.state.last;
-        if id.index != last.index + 1 || id.term < last.term {
+        if Some(id.index) != last.index.checked_add(1) || id.term < last.term {
             return Err(format!("entry {id} follows entry {last}"));
         }
         self.state.last = id;
@@ -123,5 +126,25 @@ impl Replay {
             self.terms.purge(id.index);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(index: u64) -> LogId {
+        LogId { term: 1, index }
+    }
+
+    /// Entries that were appended behind it would never be read.
+    #[test]
+    fn a_log_is_not_purged_beyond_its_end() {
+        let start = |purged, last| {
+            let state = State { purged: id(purged), last: id(last), ..State::default() };
+            Replay::default().start(0, state)
+        };
+        assert!(start(37, 0).is_err());
+        assert_eq!((start(37, 37), start(0, 37)), (Ok(()), Ok(())));
     }
 }

@@ -83,7 +83,9 @@ pub(super) fn run(args: &[String], variables: &[(String, String)]) -> Result<Rep
         CommandLine::Version => {
             return Ok(Report { stdout: super::version(), ..Report::default() });
         }
-        CommandLine::Flags(flags, problems) => gather(flags, problems, variables),
+        CommandLine::Flags(flags, problems) => {
+            gather(flags, problems, variables, |path| std::fs::read_to_string(path))
+        }
     };
     Ok(match command {
         Command::Check => check::report(settings, output),

@@ -242,10 +242,14 @@ impl Rows<'_> {
 
     fn descend(&mut self, id: u64) -> Result<(), Fatal> {
         let page = self.bolt.page(id)?;
-        if self.path.len() == DEPTH_MAX || self.pages_left == 0 {
+        // With those it runs over into, as no page belongs to two: all that is read of a bucket, and
+        // held at a time, is no larger than the file.
+        let pages = page.bytes.len() as u64 / u64::from(self.bolt.meta.page_bytes);
+        let left = self.pages_left.checked_sub(pages).filter(|_| self.path.len() < DEPTH_MAX);
+        let Some(left) = left else {
             return Err(self.bolt.damaged(page.offset, "its pages form a cycle".into()));
-        }
-        self.pages_left -= 1;
+        };
+        self.pages_left = left;
         self.path.push((page, 0));
         Ok(())
     }

@@ -252,3 +252,16 @@ fn a_damaged_segment_is_an_error_to_read() {
     let error = log.wal.read(1, 40, 1 << 20).unwrap_err().to_string();
     assert!(error.contains(path.to_str().unwrap()), "{error}");
 }
+
+/// A header alone has no room for a log: what was appended there could not be read again.
+#[test]
+fn a_segment_of_a_size_that_none_has_is_noticed() {
+    for bytes in [512, 1024, 4096 + 512] {
+        let disk = SimulatedDisk::new();
+        let mut file = segment::Header { salt: 7, sequence: 1, bytes }.encode().to_vec();
+        file.resize(bytes as usize, 0);
+        disk.set_file(&segment_path(1), file);
+        let (path, ..) = refused(&disk, &format!("{bytes} bytes"));
+        assert_eq!(path, segment_path(1));
+    }
+}

@@ -1,0 +1,125 @@
+//! Memory that clients make this member hold, counted over all connections, with a bound for each
+//! kind. What would go beyond is refused with etcd's "too many requests"; whoever asks alone gets
+//! what it asks for, however much that is.
+
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use tonic::Status;
+
+use crate::limits;
+
+/// Bytes of messages that have not come whole.
+pub static REQUESTS: Budget = Budget::new(limits::UNFINISHED_BYTES_MAX);
+/// Bytes of answers that were read and not sent.
+pub static ANSWERS: Budget = Budget::new(limits::ANSWER_BYTES_MAX);
+/// Streams of clients that are open.
+pub static STREAMS: Budget = Budget::new(limits::STREAMS_MAX);
+
+/// Snapshots that are being read.
+pub static SNAPSHOTS: Budget = Budget::new(limits::SNAPSHOT_READERS_MAX);
+
+pub struct Budget {
+    used: AtomicUsize,
+    max: usize,
+}
+
+/// A part of a budget, given back when it is dropped.
+pub struct Claim {
+    budget: &'static Budget,
+    size: usize,
+}
+
+/// There is no room for more at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exhausted;
+
+impl From<Exhausted> for Status {
+    fn from(Exhausted: Exhausted) -> Status {
+        Status::resource_exhausted("etcdserver: too many requests")
+    }
+}
+
+impl Budget {
+    const fn new(max: usize) -> Budget {
+        Budget { used: AtomicUsize::new(0), max }
+    }
+
+    /// Whether more was taken than there is.
+    pub fn is_exceeded(&self) -> bool {
+        self.used.load(Relaxed) > self.max
+    }
+
+    /// The same by so much that it does not help to be told.
+    pub fn is_far_exceeded(&self) -> bool {
+        self.used.load(Relaxed) > 2 * self.max
+    }
+
+    /// A claim of nothing yet.
+    pub fn claim(&'static self) -> Claim {
+        Claim { budget: self, size: 0 }
+    }
+}
+
+impl Claim {
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Makes it as large as this. One that cannot be larger stays as it was.
+    pub fn resize(&mut self, size: usize) -> Result<(), Exhausted> {
+        let Budget { used, max } = self.budget;
+        match size.checked_sub(self.size) {
+            None => drop(used.fetch_sub(self.size - size, Relaxed)),
+            Some(more) => {
+                let before = used.fetch_add(more, Relaxed);
+                let is_alone = before == self.size;
+                if before.saturating_add(more) > *max && !is_alone {
+                    used.fetch_sub(more, Relaxed);
+                    return Err(Exhausted);
+                }
+            }
+        }
+        self.size = size;
+        Ok(())
+    }
+}
+
+impl Claim {
+    /// Makes it as large as this, whatever room there is.
+    pub fn take(&mut self, size: usize) {
+        self.budget.used.fetch_add(size, Relaxed);
+        self.budget.used.fetch_sub(self.size, Relaxed);
+        self.size = size;
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.size, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static TEN: Budget = Budget::new(10);
+
+    #[test]
+    fn together_they_stay_within_it_and_one_alone_may_pass_it() {
+        let (mut one, mut two) = (TEN.claim(), TEN.claim());
+        assert_eq!(one.resize(4), Ok(()));
+        assert_eq!(two.resize(6), Ok(()));
+        assert_eq!(two.resize(7), Err(Exhausted));
+        assert_eq!((two.size(), one.resize(3)), (6, Ok(())));
+        assert_eq!(two.resize(7), Ok(()));
+        drop(one);
+        assert_eq!(two.resize(100), Ok(()));
+        let mut three = TEN.claim();
+        assert_eq!(three.resize(1), Err(Exhausted));
+        drop(two);
+        assert_eq!(three.resize(10), Ok(()));
+        drop(three);
+        assert_eq!(TEN.used.load(Relaxed), 0);
+    }
+}

@@ -1,0 +1,135 @@
+//! Clients that ask for much and read little of it.
+
+use std::net::TcpStream;
+use std::time::Instant;
+
+use harness::Client;
+use prost::Message;
+use proto::etcdserverpb::watch_request::RequestUnion;
+use proto::etcdserverpb::{PutRequest, RangeRequest, WatchCreateRequest, WatchRequest};
+
+use super::{PATIENCE, Victim, hang_up, send};
+use crate::wire::{DATA, END_STREAM, call, field, frame};
+
+const GRPC: &[u8] = b"\x0f\x10\x10application/grpc";
+const VALUE_BYTES: usize = 1 << 20;
+const VALUES: usize = 40;
+
+/// A window of this size for each stream: SETTINGS_INITIAL_WINDOW_SIZE.
+fn window(bytes: u32) -> Vec<u8> {
+    [&[0, 4][..], &bytes.to_be_bytes()].concat()
+}
+
+async fn fill(victim: &Victim) -> Client {
+    let mut client = Client::connect(&victim.node.endpoint()).await.unwrap();
+    for number in 0..VALUES {
+        let key = format!("value {number}").into_bytes();
+        let value = vec![b'v'; VALUE_BYTES];
+        client.kv.put(PutRequest { key, value, ..Default::default() }).await.unwrap();
+    }
+    client
+}
+
+fn everything() -> RangeRequest {
+    RangeRequest { key: b"value".to_vec(), range_end: b"values".to_vec(), ..Default::default() }
+}
+
+/// Asks on each of so many streams, over connections of ten, and reads nothing.
+fn ask(
+    victim: &Victim,
+    window_bytes: u32,
+    count: u32,
+    path: &str,
+    message: &[u8],
+) -> Vec<TcpStream> {
+    const STREAMS: u32 = 10;
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    let message = [&[0][..], &length, message].concat();
+    let fields = [&field(0, 1, "a")[..], GRPC].concat();
+    let connection = |_| {
+        let mut stream = victim.speak(&window(window_bytes));
+        for number in (0..STREAMS).map(|nth| 2 * nth + 1) {
+            let data = frame(DATA, END_STREAM, number, &message);
+            assert!(send(&mut stream, &[call(number, path, &fields), data].concat()));
+        }
+        stream
+    };
+    (0..count / STREAMS).map(connection).collect()
+}
+
+/// Somebody else gets all of it in the end, at the cost of those who do not read.
+async fn reads_everything(client: &mut Client) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match client.kv.range(everything()).await {
+            Ok(answer) => {
+                assert_eq!(answer.get_ref().kvs.len(), VALUES);
+                return;
+            }
+            Err(status) => {
+                assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status:?}");
+                assert!(Instant::now() < deadline, "it is refused for ever");
+            }
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn ranges_that_nobody_reads() {
+    let victim = Victim::start(&[]);
+    let mut client = fill(&victim).await;
+    for window_bytes in [0, 1, 100_000] {
+        let range = everything().encode_to_vec();
+        let streams = ask(&victim, window_bytes, 100, "/etcdserverpb.KV/Range", &range);
+        victim.serves().await;
+        reads_everything(&mut client).await;
+        hang_up(streams);
+    }
+    victim.recovers("ranges unread").await;
+}
+
+#[tokio::test]
+async fn streams_of_a_range_that_nobody_reads() {
+    let victim = Victim::start(&[]);
+    let mut client = fill(&victim).await;
+    for window_bytes in [1, 100_000] {
+        let range = everything().encode_to_vec();
+        let streams = ask(&victim, window_bytes, 100, "/etcdserverpb.KV/RangeStream", &range);
+        victim.serves().await;
+        reads_everything(&mut client).await;
+        hang_up(streams);
+    }
+    victim.recovers("range streams unread").await;
+}
+
+#[tokio::test]
+async fn snapshots_that_nobody_reads() {
+    let victim = Victim::start(&[]);
+    fill(&victim).await;
+    let streams = ask(&victim, 1, 50, "/etcdserverpb.Maintenance/Snapshot", &[]);
+    victim.serves().await;
+    hang_up(streams);
+    victim.recovers("snapshots unread").await;
+}
+
+#[tokio::test]
+async fn watches_that_nobody_reads() {
+    let victim = Victim::start(&[]);
+    let create = WatchCreateRequest {
+        key: b"value".to_vec(),
+        range_end: b"values".to_vec(),
+        prev_kv: true,
+        start_revision: 1,
+        ..Default::default()
+    };
+    let request = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
+    let message = request.encode_to_vec();
+    let streams = ask(&victim, 100, 200, "/etcdserverpb.Watch/Watch", &message);
+    let mut client = fill(&victim).await;
+    fill(&victim).await;
+    victim.serves().await;
+    reads_everything(&mut client).await;
+    hang_up(streams);
+    victim.recovers("watches unread").await;
+}
