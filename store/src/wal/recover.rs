@@ -181,6 +181,9 @@ fn open_segment(
         let what = format!("the file has {size} bytes, its header says {}", header.bytes);
         return Err(damaged(path, size, what));
     }
+    if sequence == u32::MAX {
+        return Err(damaged(path, 0, "no segment could follow it"));
+    }
     // Smaller ones have no room for what a segment begins and ends with.
     if size == 0 || size % SIZE_UNIT != 0 {
         return Err(damaged(path, size, "no segment has this size"));

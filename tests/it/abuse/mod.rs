@@ -80,6 +80,7 @@ impl Victim {
     }
 
     /// The attackers have gone: what was theirs goes, too, and nothing was too much.
+    #[expect(clippy::print_stdout, reason = "figures for whoever wants to see them")]
     async fn recovers(mut self, attack: &str) {
         self.serves().await;
         let deadline = Instant::now() + PATIENCE;
