@@ -164,7 +164,7 @@ func TestTxnUndone(t *testing.T) {
 
 func TestTxnCountersAreExact(t *testing.T) {
 	p := newPlace(t)
-	const workers, steps = 8, 25
+	const workers, steps = 5, 10
 	p.put(t, "counter", "0")
 	var group sync.WaitGroup
 	errs := make(chan error, workers)
