@@ -33,11 +33,19 @@ pub(crate) struct Generator {
     pub(super) view: View,
     /// The alarm that is on, and whose it is.
     pub(super) alarm: Option<(&'static str, &'static str)>,
+    /// Each with a URL of its own: etcd makes an id of the URLs and the second, so the same ones would
+    /// be taken or not as it happens.
+    pub(super) members_added: u32,
 }
 
 impl Generator {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { random: StdRng::seed_from_u64(seed), view: View::default(), alarm: None }
+        Self {
+            random: StdRng::seed_from_u64(seed),
+            view: View::default(),
+            alarm: None,
+            members_added: 0,
+        }
     }
 
     pub(crate) fn next(&mut self, view: View) -> Step {

@@ -54,11 +54,14 @@ impl Generator {
     /// Learners that nobody ever starts: they cost no quorum.
     pub(super) fn member(&mut self) -> Step {
         let name = if self.once_in(3) { "y" } else { "x" };
-        let port = self.random.random_range(1..4);
+        let port = self.random.random_range(1..=self.members_added + 1);
         Step::Line(match self.random.random_range(0..10) {
             0..2 => "members".to_owned(),
             2 => "members serializable".to_owned(),
-            3..6 => format!("member add {name} learner http://127.0.0.1:{port}"),
+            3..6 => {
+                self.members_added += 1;
+                format!("member add {name} learner http://127.0.0.1:{}", self.members_added)
+            }
             6 => format!("member promote {name}"),
             7 => format!("member update {name} http://127.0.0.1:{port}"),
             _ => format!("member remove {name}"),
