@@ -12,7 +12,7 @@ use proto::etcdserverpb::{
 };
 use proto::internal::command::Op;
 use store::Refusal;
-use store::mvcc::{Need, Response as Answer, check};
+use store::mvcc::{Need, Response as Answer};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -90,7 +90,6 @@ impl lease_server::Lease for Lease {
         request: Request<LeaseGrantRequest>,
     ) -> Result<Response<LeaseGrantResponse>, Status> {
         let request = request.into_inner();
-        check::lease_grant(&request).map_err(status::refused)?;
         let Answer::LeaseGrant(mut response) = self.grant(request).await? else { mismatch() };
         self.identity.complete(&self.replica, &mut response.header);
         Ok(Response::new(response))

@@ -12,6 +12,7 @@ use proto::internal::{self, command::Op};
 
 use super::alarms;
 use super::auth::Need;
+use super::check;
 use super::downgrade;
 use super::leases::Lease;
 use super::members;
@@ -175,6 +176,8 @@ fn grant(write: &mut Write<'_>, request: &LeaseGrantRequest) -> Outcome {
     if id == 0 {
         return Err(Refusal::LeaseNotFound);
     }
+    // Behind the alarms, which are the worse news.
+    check::lease_grant(request)?;
     if leases.handle(id).is_some() {
         return Err(Refusal::LeaseExists);
     }
