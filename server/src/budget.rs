@@ -65,26 +65,20 @@ impl Claim {
         self.size
     }
 
-    /// Makes it as large as this. One that cannot be larger stays as it was.
+    /// Makes it as large as this. One that cannot be larger stays as it was, and takes nothing from
+    /// others meanwhile.
     pub fn resize(&mut self, size: usize) -> Result<(), Exhausted> {
         let Budget { used, max } = self.budget;
-        match size.checked_sub(self.size) {
-            None => drop(used.fetch_sub(self.size - size, Relaxed)),
-            Some(more) => {
-                let before = used.fetch_add(more, Relaxed);
-                let is_alone = before == self.size;
-                if before.saturating_add(more) > *max && !is_alone {
-                    used.fetch_sub(more, Relaxed);
-                    return Err(Exhausted);
-                }
-            }
-        }
+        let resized = used.fetch_update(Relaxed, Relaxed, |all| {
+            let others = all - self.size;
+            let fits = size <= self.size || others == 0 || others.saturating_add(size) <= *max;
+            fits.then(|| others.saturating_add(size))
+        });
+        resized.map_err(|_| Exhausted)?;
         self.size = size;
         Ok(())
     }
-}
 
-impl Claim {
     /// Makes it as large as this, whatever room there is.
     pub fn take(&mut self, size: usize) {
         self.budget.used.fetch_add(size, Relaxed);

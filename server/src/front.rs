@@ -164,7 +164,7 @@ fn watch_guard(replica: &Replica) -> Guard {
         Some(Box::pin(async move {
             let gate = replica.gate();
             let pass = gate.admit(&client, &[Need::of_watch(&create)]).await?;
-            gate.recheck(pass)
+            Ok(gate.recheck(pass)?)
         }))
     })
 }

@@ -115,7 +115,7 @@ impl Services {
         Box::pin(async move {
             match this.replica.gate().enter(request.uri().path(), &client).await {
                 Ok(()) => this.call_service(request).await,
-                Err(refusal) => Ok(status::refused(refusal).into_http()),
+                Err(denied) => Ok(Status::from(denied).into_http()),
             }
         })
     }

@@ -134,17 +134,25 @@ async fn at_the_quota_only_growth_is_refused_and_room_ends_the_alarm() {
 #[tokio::test]
 async fn an_alarm_that_somebody_raised_by_hand_is_left_to_them() {
     let mut server = Server::start(&[]).await;
+    server.put("key", VALUE_BYTES).await.unwrap();
     let status = server.client.maintenance.status(StatusRequest {}).await.unwrap().into_inner();
     let member_id = status.header.unwrap().member_id;
     let (action, alarm) = (AlarmAction::Activate.into(), AlarmType::Nospace.into());
     let raise = AlarmRequest { action, member_id, alarm };
     server.client.maintenance.alarm(raise).await.unwrap();
-    // The member has looked at its quota since then: it warns of what it saw.
-    let begun = Instant::now();
-    while begun.elapsed() < Duration::from_secs(2) {
-        assert_eq!(server.alarms().await.len(), 1);
-        tokio::time::sleep(Duration::from_millis(100)).await;
+    // That it warns twice shows that the member has looked at its quota three times since then: there
+    // was little room, there was more, there was little again.
+    let deadline = Instant::now() + PATIENCE;
+    while server.node.log().matches("80 % of the quota are used").count() < 2 {
+        assert!(Instant::now() < deadline, "it warns no more:\n{}", server.node.log());
+        for _ in 0..QUOTA * 85 / 100 / VALUE_BYTES {
+            server.put("key", VALUE_BYTES).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        server.compact().await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
+    assert_eq!(server.alarms().await.len(), 1);
     assert_no_space(&server.put("new", 1).await.unwrap_err());
 }
 

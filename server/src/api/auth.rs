@@ -36,7 +36,7 @@ impl Auth {
 
     /// Carries out a change for a client.
     async fn change(&self, client: &Client, op: Op) -> Result<Option<ResponseHeader>, Status> {
-        let caller = self.gate().caller(client).await.map_err(status::refused)?;
+        let caller = self.gate().caller(client).await?;
         let outcome = self.replica.propose_as(caller, op).await.map_err(status::unavailable)?;
         let Answer::Auth(header) = outcome.map_err(status::refused)? else { mismatch() };
         let mut header = Some(header);
@@ -56,7 +56,7 @@ impl Auth {
         read: impl Fn(&State) -> Result<T, Refusal>,
     ) -> Result<T, Status> {
         self.barrier().await?;
-        let caller = self.gate().caller(client).await.map_err(status::refused)?;
+        let caller = self.gate().caller(client).await?;
         let caller = caller.unwrap_or_default();
         let auth = self.replica.store().auth();
         if let Err(refusal) = auth.check_root(&caller)
@@ -123,7 +123,7 @@ impl Auth {
 
     /// The hash of a new password, for somebody who may ask for one.
     async fn hash(&self, client: &Client, password: String) -> Result<Vec<u8>, Status> {
-        self.gate().check_user(client).await.map_err(status::refused)?;
+        self.gate().check_user(client).await?;
         self.gate().passwords.hash(password).await.map_err(status::password)
     }
 }

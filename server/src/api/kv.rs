@@ -15,7 +15,7 @@ use store::mvcc::{Need, Response as Answer, Step, check};
 use tonic::{Request, Response, Status};
 
 use super::{Identity, mismatch, status};
-use crate::auth::{Client, Pass};
+use crate::auth::Client;
 use crate::budget::{self, Claim};
 use crate::limits;
 use crate::metrics::METRICS;
@@ -41,18 +41,9 @@ impl Kv {
     }
 
     async fn propose(&self, client: &Client, op: Op) -> Result<Answer, Status> {
-        let caller = self.replica.gate().caller(client).await.map_err(status::refused)?;
+        let caller = self.replica.gate().caller(client).await?;
         let outcome = self.replica.propose_as(caller, op).await.map_err(status::unavailable)?;
         outcome.map_err(status::refused)
-    }
-
-    /// Once users and roles allow what is to be read. After that the pass is to be checked again.
-    async fn admit(&self, client: &Client, needs: &[Need<'_>]) -> Result<Pass, Status> {
-        self.replica.gate().admit(client, needs).await.map_err(status::refused)
-    }
-
-    fn recheck(&self, pass: Pass) -> Result<(), Status> {
-        self.replica.gate().recheck(pass).map_err(status::refused)
     }
 
     async fn barrier(&self, serializable: bool) -> Result<(), Status> {
@@ -69,13 +60,16 @@ impl Kv {
         claim: &mut Claim,
     ) -> Result<TxnResponse, Status> {
         self.barrier(check::is_serializable(txn)).await?;
-        let pass = self.admit(client, &Need::of_txn(txn)).await?;
+        let pass = self.replica.gate().admit(client, &Need::of_txn(txn)).await?;
         let mut read = self.replica.store().read_txn(txn).map_err(status::refused)?;
         loop {
             let step = read.step().map_err(status::read_failed)?;
             make_room(claim, read.held_bytes())?;
             match step {
-                Step::Done(response) => return self.recheck(pass).map(|()| response),
+                Step::Done(response) => {
+                    self.replica.gate().recheck(pass)?;
+                    return Ok(response);
+                }
                 Step::More => tokio::task::yield_now().await,
             }
         }
@@ -137,18 +131,19 @@ impl kv_server::Kv for Kv {
         let began = Instant::now();
         let mut claim = budget::ANSWERS.claim();
         let read = async {
-            let pass = self.admit(&client, &[Need::of_range(&range)]).await?;
+            let pass = self.replica.gate().admit(&client, &[Need::of_range(&range)]).await?;
             let mut read = self.replica.store().range(&range).map_err(status::refused)?;
             loop {
-                let held = read.held_bytes();
-                make_room(&mut claim, held)?;
+                // Nothing waits for its turn that is not counted.
                 match read.step().map_err(status::read_failed)? {
                     Step::Done(response) => {
                         make_room(&mut claim, response.encoded_len())?;
-                        return self.recheck(pass).map(|()| response);
+                        self.replica.gate().recheck(pass)?;
+                        return Ok(response);
                     }
-                    Step::More => tokio::task::yield_now().await,
+                    Step::More => make_room(&mut claim, read.held_bytes())?,
                 }
+                tokio::task::yield_now().await;
             }
         };
         let read: Result<RangeResponse, Status> = read.await;
@@ -169,14 +164,15 @@ impl kv_server::Kv for Kv {
         check::range(&range).map_err(status::refused)?;
         check::range_stream(&range).map_err(Status::unimplemented)?;
         self.barrier(range.serializable).await?;
-        let pass = self.admit(&client, &[Need::of_range(&range)]).await?;
+        let pass = self.replica.gate().admit(&client, &[Need::of_range(&range)]).await?;
         let mut read = self.replica.store().range_stream(&range).map_err(status::refused)?;
         let (replica, identity) = (self.replica.clone(), self.identity);
         let chunk_bytes = self.request_bytes_max;
         let chunks = std::iter::from_fn(move || {
             let chunk = read.next_chunk(chunk_bytes).map_err(status::read_failed).transpose()?;
             let chunk = chunk.and_then(|chunk| {
-                replica.gate().recheck(pass).map(|()| chunk).map_err(status::refused)
+                replica.gate().recheck(pass)?;
+                Ok(chunk)
             });
             Some(chunk.map(|mut response| {
                 if response.header.is_some() {

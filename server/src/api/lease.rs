@@ -19,7 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Identity, metadata, mismatch, status};
-use crate::auth::{Client, Pass};
+use crate::auth::Client;
 use crate::lease::{Ask, Told};
 use crate::limits;
 use crate::replica::{AskedLease, Replica, Unavailable};
@@ -45,19 +45,6 @@ impl Lease {
 
     async fn propose(&self, op: Op) -> Result<Result<Answer, Refusal>, Status> {
         self.replica.propose(op).await.map_err(status::unavailable)
-    }
-
-    async fn check_user(&self, client: &Client) -> Result<(), Status> {
-        self.replica.gate().check_user(client).await.map_err(status::refused)
-    }
-
-    /// Whether a client may see to all keys of a lease, or of several.
-    async fn admit(&self, client: &Client, needs: &[Need<'_>]) -> Result<Pass, Status> {
-        self.replica.gate().admit(client, needs).await.map_err(status::refused)
-    }
-
-    fn recheck(&self, pass: Pass) -> Result<(), Status> {
-        self.replica.gate().recheck(pass).map_err(status::refused)
     }
 
     async fn grant(&self, request: LeaseGrantRequest) -> Result<Answer, Status> {
@@ -101,8 +88,8 @@ impl lease_server::Lease for Lease {
     ) -> Result<Response<LeaseRevokeResponse>, Status> {
         let gate = self.replica.gate();
         let client = gate.client(&request);
-        self.check_user(&client).await?;
-        let caller = gate.caller(&client).await.map_err(status::refused)?;
+        gate.check_user(&client).await?;
+        let caller = gate.caller(&client).await?;
         let op = Op::LeaseRevoke(request.into_inner());
         let revoked = self.replica.propose_as(caller, op).await.map_err(status::unavailable)?;
         let Answer::LeaseRevoke(mut response) = revoked.map_err(status::refused)? else {
@@ -142,15 +129,16 @@ impl lease_server::Lease for Lease {
         &self,
         request: Request<LeaseTimeToLiveRequest>,
     ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
-        let client = self.replica.gate().client(&request);
+        let gate = self.replica.gate();
+        let client = gate.client(&request);
         let request = request.into_inner();
-        self.check_user(&client).await?;
-        let pass = self.admit(&client, &Need::of_time_to_live(&request)).await?;
+        gate.check_user(&client).await?;
+        let pass = gate.admit(&client, &Need::of_time_to_live(&request)).await?;
         let LeaseTimeToLiveRequest { id, keys } = request;
         let mut asked = self.replica.ask_lease(Ask::TimeToLive { id, keys });
         let told = self.replica.told(&mut asked).await.map_err(status::unavailable)?;
         if keys {
-            self.recheck(pass)?;
+            gate.recheck(pass)?;
         }
         let header = Some(self.identity.header(&self.replica, self.replica.store().revision()));
         let Told { ttl, granted, keys } = told;
@@ -163,12 +151,13 @@ impl lease_server::Lease for Lease {
         &self,
         request: Request<LeaseLeasesRequest>,
     ) -> Result<Response<LeaseLeasesResponse>, Status> {
-        let client = self.replica.gate().client(&request);
-        self.check_user(&client).await?;
+        let gate = self.replica.gate();
+        let client = gate.client(&request);
+        gate.check_user(&client).await?;
         let leases = self.replica.leases();
         let needs: Vec<Need<'_>> = leases.iter().map(|id| Need::ReadKeysOf(*id)).collect();
-        let pass = self.admit(&client, &needs).await?;
-        self.recheck(pass)?;
+        let pass = gate.admit(&client, &needs).await?;
+        gate.recheck(pass)?;
         let leases = leases.into_iter().map(|id| LeaseStatus { id }).collect();
         let header = Some(self.identity.header(&self.replica, self.replica.store().revision()));
         Ok(Response::new(LeaseLeasesResponse { header, leases }))
@@ -227,12 +216,13 @@ impl Lease {
 
     /// Whoever may not delete the keys of a lease may not keep them either.
     async fn may_keep(&self, client: &Client, id: i64) -> Result<(), Status> {
-        if !self.replica.gate().is_on() {
+        let gate = self.replica.gate();
+        if !gate.is_on() {
             return Ok(());
         }
-        self.check_user(client).await?;
-        let pass = self.admit(client, &[Need::WriteKeysOf(id)]).await?;
-        self.recheck(pass)
+        gate.check_user(client).await?;
+        let pass = gate.admit(client, &[Need::WriteKeysOf(id)]).await?;
+        Ok(gate.recheck(pass)?)
     }
 
     async fn first_told(&self, asked: &mut VecDeque<Asked>) -> Result<Told, Status> {

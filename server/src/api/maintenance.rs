@@ -186,7 +186,7 @@ impl maintenance_server::Maintenance for Maintenance {
         let client = gate.client(&request);
         let request = request.into_inner();
         if request.action() == AlarmAction::Get {
-            gate.check_user(&client).await.map_err(status::refused)?;
+            gate.check_user(&client).await?;
             // etcd puts the question into its log; a read that is as new leaves the card alone.
             self.replica.read_barrier().await.map_err(status::unavailable)?;
             let store = self.replica.store();
@@ -196,7 +196,7 @@ impl maintenance_server::Maintenance for Maintenance {
                 alarms: store.alarms(request.alarm),
             }));
         }
-        gate.check_root(&client).await.map_err(status::refused)?;
+        gate.check_root(&client).await?;
         let applied = self.replica.propose(Op::Alarm(request)).await;
         let answer = applied.map_err(status::unavailable)?.map_err(status::refused)?;
         let Answer::Alarm(mut response) = answer else { mismatch() };

@@ -3,7 +3,7 @@
 use store::{ReadError, Refusal};
 use tonic::{Code, Status};
 
-use crate::auth::PasswordError;
+use crate::auth::{Denied, PasswordError};
 use crate::raft::ChangeError;
 use crate::replica::{AdminError, Unavailable};
 
@@ -48,6 +48,12 @@ pub fn refused(refusal: Refusal) -> Status {
         Refusal::InvalidAuthToken => Code::Unauthenticated,
     };
     etcd(code, refusal)
+}
+
+impl From<Denied> for Status {
+    fn from(Denied(why): Denied) -> Status {
+        refused(why)
+    }
 }
 
 pub fn unavailable(why: Unavailable) -> Status {

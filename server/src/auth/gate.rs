@@ -25,6 +25,22 @@ pub struct Gate {
 #[must_use = "what was read counts only if the pass still holds"]
 pub struct Pass(u64);
 
+/// What the gate says no with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Denied(pub Refusal);
+
+impl From<Refusal> for Denied {
+    fn from(why: Refusal) -> Denied {
+        Denied(why)
+    }
+}
+
+impl From<Denied> for Refusal {
+    fn from(Denied(why): Denied) -> Refusal {
+        why
+    }
+}
+
 impl Gate {
     pub fn new(current: Arc<Current>, tokens: Tokens, passwords: Passwords) -> Self {
         let on = AtomicBool::new(current.load().auth_enabled());
@@ -50,12 +66,12 @@ impl Gate {
 
     /// The user, to be proposed with its commands. `None` if the client does not say who it is, and
     /// while auth is off.
-    pub async fn caller(&self, client: &Client) -> Result<Option<Caller>, Refusal> {
+    pub async fn caller(&self, client: &Client) -> Result<Option<Caller>, Denied> {
         if !self.is_on() {
             return Ok(None);
         }
         match (&client.token, &client.common_name) {
-            (Some(token), _) => self.tokens.caller(token, &self.current).await.map(Some),
+            (Some(token), _) => Ok(Some(self.tokens.caller(token, &self.current).await?)),
             (None, Some(name)) => {
                 let auth_revision = self.current.load().auth().revision();
                 Ok(Some(Caller { user: name.as_ref().to_owned(), auth_revision }))
@@ -65,9 +81,9 @@ impl Gate {
     }
 
     /// Whether a client may call the method at `path` at all.
-    pub async fn enter(&self, path: &str, client: &Client) -> Result<(), Refusal> {
+    pub async fn enter(&self, path: &str, client: &Client) -> Result<(), Denied> {
         match Access::of(path) {
-            None => Err(Refusal::PermissionDenied),
+            None => Err(Denied(Refusal::PermissionDenied)),
             Some(Access::Open | Access::Fields) => Ok(()),
             Some(Access::User) => self.check_user(client).await,
             Some(Access::Root) => self.check_root(client).await,
@@ -75,21 +91,21 @@ impl Gate {
     }
 
     /// Whether the client is any user.
-    pub async fn check_user(&self, client: &Client) -> Result<(), Refusal> {
+    pub async fn check_user(&self, client: &Client) -> Result<(), Denied> {
         match self.caller(client).await? {
-            None if self.is_on() => Err(Refusal::UserEmpty),
+            None if self.is_on() => Err(Denied(Refusal::UserEmpty)),
             _ => Ok(()),
         }
     }
 
-    pub async fn check_root(&self, client: &Client) -> Result<(), Refusal> {
+    pub async fn check_root(&self, client: &Client) -> Result<(), Denied> {
         let caller = self.caller(client).await?.unwrap_or_default();
-        self.current.load().auth().check_root(&caller)
+        Ok(self.current.load().auth().check_root(&caller)?)
     }
 
     /// Whether the client may do what a request needs. After the read the pass must [hold
     /// still](Self::recheck).
-    pub async fn admit(&self, client: &Client, needs: &[Need<'_>]) -> Result<Pass, Refusal> {
+    pub async fn admit(&self, client: &Client, needs: &[Need<'_>]) -> Result<Pass, Denied> {
         if !self.is_on() {
             return Ok(Pass::default());
         }
@@ -101,11 +117,11 @@ impl Gate {
     }
 
     /// Users and roles are what they were when the pass was given.
-    pub fn recheck(&self, pass: Pass) -> Result<(), Refusal> {
+    pub fn recheck(&self, pass: Pass) -> Result<(), Denied> {
         match pass.0 {
             0 => Ok(()),
             revision if revision == self.current.load().auth().revision() => Ok(()),
-            _ => Err(Refusal::OldAuthRevision),
+            _ => Err(Denied(Refusal::OldAuthRevision)),
         }
     }
 
@@ -170,24 +186,24 @@ mod tests {
     async fn the_name_of_a_certificate_is_a_user() {
         let gate = gate();
         assert_eq!(gate.check_root(&named(ROOT)).await, Ok(()));
-        assert_eq!(gate.check_root(&named("user")).await, Err(Refusal::PermissionDenied));
-        assert_eq!(gate.check_root(&named("stranger")).await, Err(Refusal::UserNotFound));
-        assert_eq!(gate.check_root(&Client::default()).await, Err(Refusal::UserEmpty));
+        assert_eq!(gate.check_root(&named("user")).await, Err(Denied(Refusal::PermissionDenied)));
+        assert_eq!(gate.check_root(&named("stranger")).await, Err(Denied(Refusal::UserNotFound)));
+        assert_eq!(gate.check_root(&Client::default()).await, Err(Denied(Refusal::UserEmpty)));
         assert!(gate.admit(&named(ROOT), KEY).await.is_ok());
         let denied = gate.admit(&named("user"), KEY).await.map(|_| ());
-        assert_eq!(denied, Err(Refusal::PermissionDenied));
+        assert_eq!(denied, Err(Denied(Refusal::PermissionDenied)));
         let token = Client { token: Some("abc.1".into()), ..named(ROOT) };
-        assert_eq!(gate.check_root(&token).await, Err(Refusal::InvalidAuthToken));
+        assert_eq!(gate.check_root(&token).await, Err(Denied(Refusal::InvalidAuthToken)));
     }
 
     #[tokio::test]
     async fn what_is_not_listed_nobody_may_call() {
         let gate = gate();
         let denied = gate.enter("/etcdserverpb.KV/New", &named(ROOT)).await;
-        assert_eq!(denied, Err(Refusal::PermissionDenied));
+        assert_eq!(denied, Err(Denied(Refusal::PermissionDenied)));
         let path = "/etcdserverpb.Maintenance/Snapshot";
         assert_eq!(gate.enter(path, &named(ROOT)).await, Ok(()));
-        assert_eq!(gate.enter(path, &named("user")).await, Err(Refusal::PermissionDenied));
+        assert_eq!(gate.enter(path, &named("user")).await, Err(Denied(Refusal::PermissionDenied)));
     }
 
     #[tokio::test]
@@ -196,7 +212,7 @@ mod tests {
         let pass = gate.admit(&named(ROOT), KEY).await.unwrap();
         assert_eq!(gate.recheck(pass), Ok(()));
         apply(&gate, Op::RoleAdd(pb::AuthRoleAddRequest { name: "role".into() }));
-        assert_eq!(gate.recheck(pass), Err(Refusal::OldAuthRevision));
+        assert_eq!(gate.recheck(pass), Err(Denied(Refusal::OldAuthRevision)));
     }
 
     #[tokio::test]

@@ -23,6 +23,6 @@ mod tokens;
 
 pub use access::Access;
 pub use client::{Client, CommonName};
-pub use gate::{Gate, Pass};
+pub use gate::{Denied, Gate};
 pub use passwords::{PasswordError, Passwords};
 pub use tokens::{TokenKind, Tokens};

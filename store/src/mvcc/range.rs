@@ -23,8 +23,9 @@ use crate::{Fatal, ReadError, Refusal};
 
 /// Keys and leaves looked at under one lock.
 pub(super) const STEP_KEYS: usize = 512;
-/// Rows read from the engine between two yields.
+/// Rows read from the engine between two yields, and their bytes, but for the last row.
 const STEP_FETCHES: usize = 32;
+const STEP_FETCH_BYTES: usize = 1 << 20;
 
 /// A range on its way; see [`Store::range`].
 pub struct RangeRead {
@@ -238,13 +239,14 @@ impl RangeWork {
         end: usize,
         keys_only: bool,
     ) -> Result<Option<usize>, Fatal> {
-        let mut budget = STEP_FETCHES;
+        let mut rows = STEP_FETCHES;
+        let bytes_max = self.bytes + STEP_FETCH_BYTES;
         for (position, candidate) in self.found.iter_mut().enumerate().take(end).skip(next) {
             let Row::Away(key) = &candidate.row else { continue };
-            if budget == 0 {
+            if rows == 0 || self.bytes >= bytes_max {
                 return Ok(Some(position));
             }
-            budget -= 1;
+            rows -= 1;
             let (record, lineage) = (candidate.record, candidate.lineage);
             let row = match keys_only {
                 true => store.fetch_head(record, key, lineage)?,

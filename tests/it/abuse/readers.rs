@@ -5,8 +5,11 @@ use std::time::Instant;
 
 use harness::Client;
 use prost::Message;
+use proto::etcdserverpb::request_op::Request;
 use proto::etcdserverpb::watch_request::RequestUnion;
-use proto::etcdserverpb::{PutRequest, RangeRequest, WatchCreateRequest, WatchRequest};
+use proto::etcdserverpb::{
+    PutRequest, RangeRequest, RequestOp, TxnRequest, WatchCreateRequest, WatchRequest,
+};
 
 use super::{PATIENCE, Victim, hang_up, send};
 use crate::wire::{DATA, END_STREAM, call, field, frame};
@@ -79,12 +82,20 @@ async fn reads_everything(client: &mut Client) {
 async fn ranges_that_nobody_reads() {
     let victim = Victim::start(&[]);
     let mut client = fill(&victim).await;
+    let range = everything();
+    let within_txn = RequestOp { request: Some(Request::RequestRange(range.clone())) };
+    let txn = TxnRequest { success: vec![within_txn], ..Default::default() };
+    let calls = [
+        ("/etcdserverpb.KV/Range", range.encode_to_vec()),
+        ("/etcdserverpb.KV/Txn", txn.encode_to_vec()),
+    ];
     for window_bytes in [0, 1, 100_000] {
-        let range = everything().encode_to_vec();
-        let streams = ask(&victim, window_bytes, 100, "/etcdserverpb.KV/Range", &range);
-        victim.serves().await;
-        reads_everything(&mut client).await;
-        hang_up(streams);
+        for (path, message) in &calls {
+            let streams = ask(&victim, window_bytes, 100, path, message);
+            victim.serves().await;
+            reads_everything(&mut client).await;
+            hang_up(streams);
+        }
     }
     victim.recovers("ranges unread").await;
 }
