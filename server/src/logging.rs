@@ -13,10 +13,11 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
@@ -68,6 +69,18 @@ fn filter(level: LogLevel) -> Targets {
         .with_target(raft::LOG_TARGET, consensus)
         // It warns that it cannot run a program; errors are returned as well.
         .with_target(store::engine::LOG_TARGET, LevelFilter::ERROR)
+}
+
+/// Consensus was told to stop, and says of everything that it cuts off that this was an error.
+static CONSENSUS_STOPS: AtomicBool = AtomicBool::new(false);
+
+pub fn expect_consensus_to_stop() {
+    CONSENSUS_STOPS.store(true, Relaxed);
+}
+
+fn is_news(metadata: &Metadata<'_>) -> bool {
+    let is_consensus = || metadata.target().starts_with(raft::LOG_TARGET);
+    !(CONSENSUS_STOPS.load(Relaxed) && is_consensus())
 }
 
 /// All places a line goes to. A line is one write to each, so that lines never mix.
@@ -156,6 +169,7 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         match self.json {
+            _ if !is_news(event.metadata()) => Ok(()),
             true => json(writer, event),
             false => console(writer, event),
         }

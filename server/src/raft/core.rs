@@ -27,6 +27,7 @@ use super::{change, door, leases};
 use crate::admission::Admission;
 use crate::connection::{Arrival, ConnectionOptions};
 use crate::lease::{Call, Lessor};
+use crate::logging;
 use crate::metrics::METRICS;
 use crate::pages::PeerPages;
 use crate::replica::{Admin, AdminError, Current, Outboxes, Reads, Requests, Standing, Waiter};
@@ -189,8 +190,13 @@ pub async fn start(start: Start, mut stop: watch::Receiver<bool>) -> anyhow::Res
             Some(turn) = requests.recv() => this.serve(turn).await?,
         }
     }
-    this.raft.shutdown().await.context("stopping consensus")?;
+    end(&this.raft).await?;
     door.await.context("serving peers")
+}
+
+async fn end(raft: &Core) -> anyhow::Result<()> {
+    logging::expect_consensus_to_stop();
+    raft.shutdown().await.context("stopping consensus")
 }
 
 fn raft_config(start: &Start) -> anyhow::Result<Arc<Config>> {
