@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use harness::{Client, Node, NodeOptions, Target};
 use proto::etcdserverpb::{PutRequest, RangeRequest};
+use rustix::process::{Resource, getrlimit};
 
 /// How long a clean stop may take.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
@@ -173,6 +174,58 @@ fn data_is_private() {
     let node = start(kvd());
     let mode = fs::metadata(node.data_dir()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700, "only its owner may look into the data");
+}
+
+/// Whether this process, and so what it starts, may lock as much memory as it likes.
+fn may_lock_memory() -> bool {
+    const IPC_LOCK: u64 = 1 << 14;
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+    u64::from_str_radix(capabilities.trim(), 16).unwrap() & IPC_LOCK != 0
+        || getrlimit(Resource::Memlock).current.is_none()
+}
+
+/// How much of a process is in memory and how much of that stays there, in KiB. What is shared with
+/// others counts by its share in both.
+fn present_and_locked(node: &Node) -> (u64, u64) {
+    let path = format!("/proc/{}/smaps_rollup", node.pid().unwrap());
+    let rollup = fs::read_to_string(path).unwrap();
+    let field = |name: &str| {
+        let value = rollup.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        value.trim_end_matches("kB").trim().parse::<u64>().unwrap()
+    };
+    (field("Pss:"), field("Locked:"))
+}
+
+#[tokio::test]
+async fn memory_is_locked_if_asked_for() {
+    let mut forbidden = kvd().arg("--memory-mlock");
+    let mut wrapper = vec!["prlimit", "--memlock=65536:65536"];
+    if may_lock_memory() {
+        wrapper.extend(["setpriv", "--bounding-set=-ipc_lock"]);
+    }
+    forbidden.wrapper = wrapper.into_iter().map(str::to_owned).collect();
+    let said = refused(forbidden);
+    assert!(
+        said.contains("cannot lock the memory; leave --memory-mlock out, or allow it"),
+        "{said}"
+    );
+    if !may_lock_memory() {
+        return;
+    }
+
+    let node = start(kvd());
+    assert_eq!(present_and_locked(&node).1, 0, "nobody asked");
+    let node = start(kvd().arg("--memory-mlock"));
+    let (present, locked) = present_and_locked(&node);
+    // Of two numbers from one look; the kernel's own page for reading the clock is never locked.
+    assert!(locked + 64 >= present, "{locked} of {present} KiB");
+    for place in 0..8 {
+        put(&node, &format!("key{place}"), vec![7; 1 << 20]).await;
+    }
+    let (present, more) = present_and_locked(&node);
+    assert!(more + 64 >= present, "{more} of {present} KiB");
+    assert!(more >= locked + 4096, "what came later is locked as well: {locked}, then {more} KiB");
 }
 
 /// All files below a folder.

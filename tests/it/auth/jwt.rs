@@ -9,7 +9,7 @@ use proto::etcdserverpb as pb;
 use super::{enable, get, options, populate, put, start};
 
 /// Methods, and how openssl makes a key for them.
-const METHODS: [(&str, &[&str]); 12] = [
+const METHODS: [(&str, &[&str]); 13] = [
     ("RS256", RSA),
     ("RS384", RSA),
     ("RS512", RSA),
@@ -18,6 +18,7 @@ const METHODS: [(&str, &[&str]); 12] = [
     ("PS512", RSA),
     ("ES256", &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"]),
     ("ES384", &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"]),
+    ("ES512", &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-521"]),
     ("EdDSA", &["-algorithm", "ed25519"]),
     ("HS256", &[]),
     ("HS384", &[]),

@@ -1,6 +1,7 @@
 //! TLS as operators and clients meet it: what is let in, what is refused and with which words, and
 //! certificates that are renewed while the server runs. `TARGET=etcd` runs the same against etcd.
 
+mod clients;
 mod members;
 mod users;
 mod words;
@@ -15,9 +16,10 @@ use harness::http::Ask;
 use harness::{
     Node, NodeOptions, Target, etcd_is_required, free_port, go_binary, workspace_binary,
 };
-use rustls::pki_types::CertificateDer;
+use rustls::client::WantsClientCert;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, SupportedProtocolVersion};
 
 /// How long a change of a file may take to be noticed.
 const NOTICED_WITHIN: Duration = Duration::from_secs(10);
@@ -118,19 +120,37 @@ fn showing(pair: &Pair) -> [String; 2] {
     [format!("--cert={}", pair.cert.display()), format!("--key={}", pair.key.display())]
 }
 
-/// A client of no version or suite in particular, unless the versions say so.
-fn client(ca: &Path, versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
+/// The certificates of a PEM file.
+fn certificates(path: &Path) -> Vec<CertificateDer<'static>> {
+    CertificateDer::pem_file_iter(path).unwrap().map(Result::unwrap).collect()
+}
+
+/// What trusts an authority, with some versions of TLS.
+fn trusting(
+    ca: &Path,
+    versions: &[&'static SupportedProtocolVersion],
+) -> ConfigBuilder<ClientConfig, WantsClientCert> {
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(ca).unwrap() {
-        roots.add(certificate.unwrap()).unwrap();
+    for certificate in certificates(ca) {
+        roots.add(certificate).unwrap();
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)
         .unwrap()
         .with_root_certificates(roots)
-        .with_no_client_auth();
-    Arc::new(config)
+}
+
+/// A client without a certificate.
+fn client(ca: &Path, versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
+    Arc::new(trusting(ca, versions).with_no_client_auth())
+}
+
+/// A client that shows who it is.
+fn client_showing(ca: &Path, pair: &Pair) -> Arc<ClientConfig> {
+    let key = PrivateKeyDer::from_pem_file(&pair.key).unwrap();
+    let config = trusting(ca, rustls::ALL_VERSIONS);
+    Arc::new(config.with_client_auth_cert(certificates(&pair.cert), key).unwrap())
 }
 
 fn client_for(name: &str) -> Subject<'_> {
@@ -193,55 +213,9 @@ fn pages_are_served_over_tls() {
     assert_eq!(answer.text().unwrap(), r#"{"health":"true","reason":""}"#);
 }
 
-#[test]
-fn who_must_show_a_certificate_is_let_in_with_a_good_one_only() {
-    let site = Site::start(|ca, _| {
-        vec![
-            "--client-cert-auth".to_owned(),
-            format!("--trusted-ca-file={}", ca.cert.display()),
-            format!("--client-crl-file={}", ca.revoke("list", &[13]).unwrap().display()),
-        ]
-    });
-    let stranger = Authority::new(site.dir.path(), "stranger").unwrap();
-    let good = site.ca.issue("good", &client_for("good")).unwrap();
-    let (ok, said) = put_with(&site, &good);
-    assert!(ok, "{said}");
-    let refused = |subject: &Subject<'_>, by: &Authority, words: &str| {
-        let (ok, said) = put_with(&site, &by.issue("bad", subject).unwrap());
-        assert!(!ok, "{words}: {said}");
-        site.wait_for_log(words);
-    };
-    let revoked = Subject { serial: 13, ..client_for("revoked") };
-    refused(&revoked, &site.ca, "its certificate was revoked");
-    let expired = Subject { expired: true, ..client_for("late") };
-    refused(&expired, &site.ca, "its certificate has expired");
-    let words = "its certificate is not signed by an authority in the trusted CA file";
-    refused(&client_for("stranger"), &stranger, words);
-    let (ok, said) = site.kvctl(&["put", "k", "v", &site.cacert()]);
-    assert!(!ok, "{said}");
-    site.wait_for_log("it shows no certificate, and one is required here");
-}
-
 fn put_with(site: &Site, pair: &Pair) -> (bool, String) {
     let [cert, key] = showing(pair);
     site.kvctl(&["put", "k", "v", &site.cacert(), &cert, &key])
-}
-
-/// As in etcd, an authority is enough for clients to be asked.
-#[test]
-fn clients_may_have_to_be_for_certain_hosts() {
-    let site = Site::start(|ca, _| {
-        vec![
-            format!("--trusted-ca-file={}", ca.cert.display()),
-            "--client-cert-allowed-hostname=here.example,there.example".to_owned(),
-        ]
-    });
-    for (hosts, may) in [(&["there.example"], true), (&["elsewhere.example"], false)] {
-        let pair = site.ca.issue("client", &Subject { hosts, ..client_for("c") }).unwrap();
-        let (ok, said) = put_with(&site, &pair);
-        assert_eq!(ok, may, "{hosts:?}: {said}");
-    }
-    site.wait_for_log("its certificate is for none of the allowed host names");
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! Certificates as names of users. `TARGET=etcd` runs the same against etcd.
 
-use rustls::pki_types::PrivateKeyDer;
-
 use super::*;
 
 /// A server where `root` has a password, and `alice`, who may read `a`, has none.
@@ -65,21 +63,8 @@ fn the_gateway_knows_nobody_by_a_certificate() {
     let site = site();
     let root = named(&site, "root");
     assert!(run(&site, &root, &["put", "a", "2"]).0, "but gRPC does");
-    let mut roots = RootCertStore::empty();
-    let pem = |path: &Path| {
-        let file = CertificateDer::pem_file_iter(path).unwrap();
-        file.map(Result::unwrap).collect::<Vec<_>>()
-    };
-    pem(&site.ca.cert).into_iter().for_each(|authority| roots.add(authority).unwrap());
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_client_auth_cert(pem(&root.cert), PrivateKeyDer::from_pem_file(&root.key).unwrap())
-        .unwrap();
     let address = site.address();
-    let tls = Some(Arc::new(config));
+    let tls = Some(client_showing(&site.ca.cert, &root));
     let ask = Ask { tls, ..Ask::post(&address, "/v3/kv/range", r#"{"key":"YQ=="}"#) };
     let mut answer = ask.send().unwrap();
     let text = answer.text().unwrap();
