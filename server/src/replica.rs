@@ -22,6 +22,7 @@ use answers::deliver;
 
 use crate::admission::{Admission, may_grow};
 use crate::auth::Gate;
+use crate::budget::Claim;
 use crate::lease::{self, Lessor};
 use crate::metrics::METRICS;
 use crate::poke::Poke;
@@ -45,6 +46,8 @@ pub enum Unavailable {
     Timeout,
     /// There was no leader to propose it to in all that time: nothing has happened.
     NeverProposed,
+    /// It has happened. The answer was large, and there was no room for it.
+    AnswerDropped,
 }
 
 /// A proposal that was not refused has the state machine's answer.
@@ -205,6 +208,15 @@ impl Replica {
 
     /// Replicates a command of a client.
     pub async fn propose_as(&self, caller: Option<Caller>, op: command::Op) -> Proposed {
+        self.propose_counted(caller, op).await.map(|(outcome, _)| outcome)
+    }
+
+    /// The same for a command whose answer may be large: with the room that it takes.
+    pub async fn propose_counted(
+        &self,
+        caller: Option<Caller>,
+        op: command::Op,
+    ) -> Result<(Result<Response, store::Refusal>, Claim), Unavailable> {
         match self.shared.quota.look(&self.store(), &op) {
             Verdict::Admitted => {}
             Verdict::Refused => return Err(Unavailable::NoSpace),
@@ -224,7 +236,7 @@ impl Replica {
         self.turn.add(|requests| requests.proposals.push((proposal, waiter)));
         let answer = tokio::time::timeout(self.shared.options.timeout, answered).await;
         let failed = match answer {
-            Ok(Ok(Ok(Outcome(outcome)))) => return Ok(outcome),
+            Ok(Ok(Ok((Outcome(outcome), claim)))) => return Ok((outcome, claim)),
             Ok(Ok(Err(why))) => why,
             Ok(Err(_)) => Unavailable::Stopped,
             Err(_) => self.timed_out(begun, before),

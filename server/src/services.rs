@@ -98,7 +98,10 @@ impl Services {
         let called = self.dispatch(request);
         Box::pin(async move {
             let response = called.await?;
-            let response = unsent::in_pieces(response, method.kind());
+            let response = match method.claims_room() {
+                true => unsent::in_pieces_if_claimed(response),
+                false => unsent::in_pieces(response, method.kind()),
+            };
             Ok(method.answered(response, began))
         })
     }

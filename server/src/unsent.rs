@@ -39,18 +39,23 @@ pub fn grow(claim: &mut Claim, size: usize) -> Result<(), Exhausted> {
     }
 }
 
-/// The response with its body handed on in pieces, if a service has claimed room for it, or if it is
-/// a stream.
+/// The response with its body handed on in pieces, and counted.
 pub fn in_pieces(mut response: Response<Body>, kind: MethodKind) -> Response<Body> {
-    let claimed = response.extensions_mut().remove::<Claimed>();
-    let claim = claimed.and_then(|claimed| lock(&claimed.0).take());
-    match claim {
-        None if kind == MethodKind::Unary => response,
-        claim => {
-            let claim = claim.unwrap_or_else(|| budget::ANSWERS.claim());
-            response.map(|body| Body::new(Unsent::new(body, claim, kind)))
-        }
+    let claim = claim_of(&mut response).unwrap_or_else(|| budget::ANSWERS.claim());
+    response.map(|body| Body::new(Unsent::new(body, claim, kind)))
+}
+
+/// The same for a response whose service has claimed room, unless it is small.
+pub fn in_pieces_if_claimed(mut response: Response<Body>) -> Response<Body> {
+    match claim_of(&mut response) {
+        None => response,
+        Some(claim) => response.map(|body| Body::new(Unsent::new(body, claim, MethodKind::Unary))),
     }
+}
+
+fn claim_of(response: &mut Response<Body>) -> Option<Claim> {
+    let claimed = response.extensions_mut().remove::<Claimed>()?;
+    lock(&claimed.0).take()
 }
 
 /// A body, or what is left of it.

@@ -14,13 +14,11 @@ use store::ReadError;
 use store::mvcc::{Need, Response as Answer, Step, check};
 use tonic::{Request, Response, Status};
 
-use super::{Identity, mismatch, status};
+use super::{Identity, mismatch, room, status};
 use crate::auth::Client;
 use crate::budget::{self, Claim};
-use crate::limits;
 use crate::metrics::METRICS;
 use crate::replica::Replica;
-use crate::unsent::{self, Claimed};
 
 pub struct Kv {
     replica: Replica,
@@ -40,10 +38,12 @@ impl Kv {
         Self { replica, identity, max_txn_ops, request_bytes_max }
     }
 
-    async fn propose(&self, client: &Client, op: Op) -> Result<Answer, Status> {
+    /// The answer, and the room that it takes.
+    async fn propose(&self, client: &Client, op: Op) -> Result<(Answer, Claim), Status> {
         let caller = self.replica.gate().caller(client).await?;
-        let outcome = self.replica.propose_as(caller, op).await.map_err(status::unavailable)?;
-        outcome.map_err(status::refused)
+        let proposed = self.replica.propose_counted(caller, op).await;
+        let (outcome, claim) = proposed.map_err(status::unavailable)?;
+        Ok((outcome.map_err(status::refused)?, claim))
     }
 
     async fn barrier(&self, serializable: bool) -> Result<(), Status> {
@@ -57,49 +57,23 @@ impl Kv {
         &self,
         client: &Client,
         txn: &TxnRequest,
-        claim: &mut Claim,
-    ) -> Result<TxnResponse, Status> {
+    ) -> Result<(TxnResponse, Claim), Status> {
         self.barrier(check::is_serializable(txn)).await?;
         let pass = self.replica.gate().admit(client, &Need::of_txn(txn)).await?;
+        let mut claim = budget::ANSWERS.claim();
         let mut read = self.replica.store().read_txn(txn).map_err(status::refused)?;
         loop {
             let step = read.step().map_err(status::read_failed)?;
-            make_room(claim, read.held_bytes())?;
+            room::make(&mut claim, read.held_bytes())?;
             match step {
                 Step::Done(response) => {
                     self.replica.gate().recheck(pass)?;
-                    return Ok(response);
+                    return Ok((response, claim));
                 }
                 Step::More => tokio::task::yield_now().await,
             }
         }
     }
-}
-
-/// Makes room for what an answer takes. What is small is bounded by the number of calls.
-fn make_room(claim: &mut Claim, bytes: usize) -> Result<(), Status> {
-    match bytes {
-        0..=limits::ANSWER_PIECE_BYTES => Ok(()),
-        bytes => Ok(unsent::grow(claim, bytes)?),
-    }
-}
-
-/// The same for a change that is made already: its answer is given, whatever room there is.
-fn respond<T: Message>(message: T) -> Response<T> {
-    let mut claim = budget::ANSWERS.claim();
-    let bytes = message.encoded_len();
-    if bytes > limits::ANSWER_PIECE_BYTES {
-        claim.take(bytes);
-    }
-    claimed(message, claim)
-}
-
-fn claimed<T>(message: T, claim: Claim) -> Response<T> {
-    let mut response = Response::new(message);
-    if claim.size() > 0 {
-        response.extensions_mut().insert(Claimed::new(claim));
-    }
-    response
 }
 
 /// Runs a read to its end and lets others run between its steps.
@@ -137,11 +111,11 @@ impl kv_server::Kv for Kv {
                 // Nothing waits for its turn that is not counted.
                 match read.step().map_err(status::read_failed)? {
                     Step::Done(response) => {
-                        make_room(&mut claim, response.encoded_len())?;
+                        room::make(&mut claim, response.encoded_len())?;
                         self.replica.gate().recheck(pass)?;
                         return Ok(response);
                     }
-                    Step::More => make_room(&mut claim, read.held_bytes())?,
+                    Step::More => room::make(&mut claim, read.held_bytes())?,
                 }
                 tokio::task::yield_now().await;
             }
@@ -150,7 +124,7 @@ impl kv_server::Kv for Kv {
         METRICS.ranged(read.is_ok(), began.elapsed());
         let mut response = read?;
         self.identity.complete(&self.replica, &mut response.header);
-        Ok(claimed(response, claim))
+        Ok(room::claimed(response, claim))
     }
 
     type RangeStreamStream = RangeStream;
@@ -188,10 +162,10 @@ impl kv_server::Kv for Kv {
         let client = self.replica.gate().client(&request);
         let put = request.into_inner();
         check::put(&put).map_err(status::refused)?;
-        let answer = self.propose(&client, Op::Put(put)).await?;
+        let (answer, claim) = self.propose(&client, Op::Put(put)).await?;
         let Answer::Put(mut response) = answer else { mismatch() };
         self.identity.complete(&self.replica, &mut response.header);
-        Ok(respond(response))
+        Ok(room::claimed(response, claim))
     }
 
     async fn delete_range(
@@ -201,30 +175,25 @@ impl kv_server::Kv for Kv {
         let client = self.replica.gate().client(&request);
         let delete = request.into_inner();
         check::delete_range(&delete).map_err(status::refused)?;
-        let answer = self.propose(&client, Op::DeleteRange(delete)).await?;
+        let (answer, claim) = self.propose(&client, Op::DeleteRange(delete)).await?;
         let Answer::DeleteRange(mut response) = answer else { mismatch() };
         self.identity.complete(&self.replica, &mut response.header);
-        Ok(respond(response))
+        Ok(room::claimed(response, claim))
     }
 
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
         let client = self.replica.gate().client(&request);
         let txn = request.into_inner();
         check::txn(&txn, self.max_txn_ops).map_err(status::refused)?;
-        let mut response = match check::is_read_only(&txn) {
-            true => {
-                let mut claim = budget::ANSWERS.claim();
-                let mut response = self.read_txn(&client, &txn, &mut claim).await?;
-                self.identity.complete(&self.replica, &mut response.header);
-                return Ok(claimed(response, claim));
-            }
+        let (mut response, claim) = match check::is_read_only(&txn) {
+            true => self.read_txn(&client, &txn).await?,
             false => match self.propose(&client, Op::Txn(txn)).await? {
-                Answer::Txn(response) => response,
+                (Answer::Txn(response), claim) => (response, claim),
                 _ => mismatch(),
             },
         };
         self.identity.complete(&self.replica, &mut response.header);
-        Ok(respond(response))
+        Ok(room::claimed(response, claim))
     }
 
     async fn compact(
@@ -238,7 +207,7 @@ impl kv_server::Kv for Kv {
         if compaction.physical && compaction.revision <= self.replica.store().compacted() {
             self.replica.wait_compacted(compaction.revision).await.map_err(status::unavailable)?;
         }
-        let Answer::Compaction(mut response) = answer? else { mismatch() };
+        let (Answer::Compaction(mut response), _) = answer? else { mismatch() };
         self.identity.complete(&self.replica, &mut response.header);
         Ok(Response::new(response))
     }

@@ -18,7 +18,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Identity, metadata, mismatch, status};
+use super::{Identity, metadata, mismatch, room, status};
 use crate::auth::Client;
 use crate::lease::{Ask, Told};
 use crate::limits;
@@ -135,16 +135,21 @@ impl lease_server::Lease for Lease {
         gate.check_user(&client).await?;
         let pass = gate.admit(&client, &Need::of_time_to_live(&request)).await?;
         let LeaseTimeToLiveRequest { id, keys } = request;
-        let mut asked = self.replica.ask_lease(Ask::TimeToLive { id, keys });
-        let told = self.replica.told(&mut asked).await.map_err(status::unavailable)?;
-        if keys {
+        let mut asked = self.replica.ask_lease(Ask::TimeToLive(id));
+        let mut told = self.replica.told(&mut asked).await.map_err(status::unavailable)?;
+        let mut attached = Vec::new();
+        if keys && told.ttl.is_some() {
+            self.replica.read_barrier().await.map_err(status::unavailable)?;
+            // It may have ended meanwhile.
+            match self.replica.store().lease_keys(id) {
+                Some(keys) => attached = keys,
+                None => told = Told::default(),
+            }
             gate.recheck(pass)?;
         }
         let header = Some(self.identity.header(&self.replica, self.replica.store().revision()));
-        let Told { ttl, granted, keys } = told;
-        let ttl = ttl.unwrap_or(-1);
-        let response = LeaseTimeToLiveResponse { header, id, ttl, granted_ttl: granted, keys };
-        Ok(Response::new(response))
+        let (ttl, granted_ttl) = (told.ttl.unwrap_or(-1), told.granted);
+        room::counted(LeaseTimeToLiveResponse { header, id, ttl, granted_ttl, keys: attached })
     }
 
     async fn lease_leases(
@@ -160,7 +165,7 @@ impl lease_server::Lease for Lease {
         gate.recheck(pass)?;
         let leases = leases.into_iter().map(|id| LeaseStatus { id }).collect();
         let header = Some(self.identity.header(&self.replica, self.replica.store().revision()));
-        Ok(Response::new(LeaseLeasesResponse { header, leases }))
+        room::counted(LeaseLeasesResponse { header, leases })
     }
 }
 

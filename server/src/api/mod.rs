@@ -11,6 +11,7 @@ mod kv;
 mod lease;
 pub mod maintenance;
 pub mod metadata;
+mod room;
 pub mod status;
 pub mod watch;
 

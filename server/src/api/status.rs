@@ -66,6 +66,9 @@ pub fn unavailable(why: Unavailable) -> Status {
         Unavailable::Stopped => etcd(Code::Unavailable, "server stopped"),
         Unavailable::NeverProposed => Status::deadline_exceeded("context deadline exceeded"),
         Unavailable::Timeout => etcd(Code::Unavailable, "request timed out"),
+        Unavailable::AnswerDropped => {
+            etcd(Code::Unavailable, "the request was done, but too many responses wait to be read")
+        }
         Unavailable::LeaderFailed => {
             etcd(Code::Unavailable, "request timed out, possibly due to previous leader failure")
         }

@@ -32,16 +32,15 @@ use crate::replica::{Current, Unavailable};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ask {
     Renew(i64),
-    TimeToLive { id: i64, keys: bool },
+    TimeToLive(i64),
 }
 
 /// What the leader says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Told {
     /// Seconds that are left; `None` if there is no such lease.
     pub ttl: Option<i64>,
     pub granted: i64,
-    pub keys: Vec<Vec<u8>>,
 }
 
 /// A question on its way.
@@ -152,15 +151,11 @@ impl Lessor {
     }
 
     /// What is to be said of a lease, as the leader.
-    pub fn time_to_live(&self, id: i64, keys: bool) -> Option<Told> {
+    pub fn time_to_live(&self, id: i64) -> Option<Told> {
         let store = self.current.load();
         let left = self.lock().as_ref()?.deadlines.left(id, Instant::now());
         let Some((lease, left)) = store.lease(id).zip(left) else { return Some(Told::default()) };
-        let keys = match keys {
-            true => store.lease_keys(id).unwrap_or_default(),
-            false => Vec::new(),
-        };
-        Some(Told { ttl: Some(left.as_secs() as i64), granted: lease.ttl, keys })
+        Some(Told { ttl: Some(left.as_secs() as i64), granted: lease.ttl })
     }
 
     /// All leases this member knows; at the leader those first that end first.

@@ -71,6 +71,12 @@ impl Method {
         METHODS[self.0].kind
     }
 
+    /// Whether its service claims room for what is large, and else answers little.
+    pub fn claims_room(self) -> bool {
+        let proto::Method { path, kind, .. } = METHODS[self.0];
+        kind == MethodKind::Unary && path.starts_with("/etcdserverpb.KV/")
+    }
+
     /// A call begins, of a client of this version. Its message, if it is one, is as good as read.
     pub fn started(self, version: Option<&str>) {
         let unary = self.kind() != MethodKind::BidiStream;

@@ -237,11 +237,9 @@ impl Office {
         let (mut left, mut noted) = (Vec::new(), Vec::new());
         for call in calls {
             let told = match call.ask {
-                Ask::TimeToLive { id, keys } => self.lessor.time_to_live(id, keys),
+                Ask::TimeToLive(id) => self.lessor.time_to_live(id),
                 Ask::Renew(id) => match self.lessor.renew(id) {
-                    Some((_, ttl, Renewal::Renewed)) => {
-                        Some(Told { ttl: Some(ttl), ..Told::default() })
-                    }
+                    Some((_, ttl, Renewal::Renewed)) => Some(Told { ttl: Some(ttl), granted: 0 }),
                     Some((_, _, Renewal::Unknown)) => Some(Told::default()),
                     Some((_, _, Renewal::Noted)) => {
                         noted.push(call);
@@ -309,15 +307,14 @@ fn none<T>() -> impl Iterator<Item = Option<T>> {
 
 fn question(ask: Ask) -> LeaseQuestion {
     match ask {
-        Ask::Renew(id) => LeaseQuestion { id, renew: true, keys: false },
-        Ask::TimeToLive { id, keys } => LeaseQuestion { id, renew: false, keys },
+        Ask::Renew(id) => LeaseQuestion { id, renew: true },
+        Ask::TimeToLive(id) => LeaseQuestion { id, renew: false },
     }
 }
 
 fn told(answer: LeaseAnswer) -> Told {
-    let LeaseAnswer { ttl, granted_ttl, keys, .. } = answer;
-    let keys = keys.into_iter().map(Into::into).collect();
-    Told { ttl, granted: granted_ttl, keys }
+    let LeaseAnswer { ttl, granted_ttl, .. } = answer;
+    Told { ttl, granted: granted_ttl }
 }
 
 /// Answers another member's questions, each if it can be.
@@ -328,8 +325,8 @@ pub async fn answer(
 ) -> Vec<LeaseAnswer> {
     let asked: Vec<_> = questions
         .into_iter()
-        .map(|LeaseQuestion { id, renew, keys }| {
-            let ask = if renew { Ask::Renew(id) } else { Ask::TimeToLive { id, keys } };
+        .map(|LeaseQuestion { id, renew }| {
+            let ask = if renew { Ask::Renew(id) } else { Ask::TimeToLive(id) };
             let (answer, answered) = oneshot::channel();
             // The keeper is gone only when the process stops.
             let _ = calls.send(Call { ask, from_peer: true, answer });
@@ -340,9 +337,8 @@ pub async fn answer(
     let mut answers = Vec::with_capacity(asked.len());
     for answered in asked {
         answers.push(match tokio::time::timeout_at(until, answered).await {
-            Ok(Ok(Ok(Told { ttl, granted, keys }))) => {
-                let keys = keys.into_iter().map(Into::into).collect();
-                LeaseAnswer { answered: true, ttl, granted_ttl: granted, keys }
+            Ok(Ok(Ok(Told { ttl, granted }))) => {
+                LeaseAnswer { answered: true, ttl, granted_ttl: granted }
             }
             _ => LeaseAnswer::default(),
         });

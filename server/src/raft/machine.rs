@@ -107,7 +107,7 @@ struct Run {
     answers: Vec<(ApplyResponder<Types>, Outcome)>,
     /// To clients of this member whose proposals went over the leader.
     forwarded: Vec<(Waiter, Outcome)>,
-    /// Of the commands.
+    /// Of the commands and of the answers.
     bytes: usize,
     began: Option<Instant>,
 }
@@ -152,10 +152,16 @@ impl RaftStateMachine<Types> for Machine {
             }
             match (&entry.payload, responder) {
                 (EntryPayload::Normal(proposal), None) => {
-                    let waiter = self.forwarded.take(proposal);
-                    run.forwarded.extend(waiter.map(|waiter| (waiter, outcome)));
+                    if let Some(waiter) = self.forwarded.take(proposal) {
+                        run.bytes += outcome.held_bytes();
+                        run.forwarded.push((waiter, outcome));
+                    }
                 }
-                (_, responder) => run.answers.extend(responder.map(|to| (to, outcome))),
+                (_, Some(responder)) => {
+                    run.bytes += outcome.held_bytes();
+                    run.answers.push((responder, outcome));
+                }
+                (_, None) => {}
             }
             if run.is_long() {
                 self.end(std::mem::take(&mut run)).await;

@@ -66,6 +66,13 @@ pub struct Node {
 #[derive(Clone, Debug)]
 pub struct Outcome(pub Result<Response, store::Refusal>);
 
+impl Outcome {
+    /// Bytes of the rows in it.
+    pub fn held_bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, Response::held_bytes)
+    }
+}
+
 /// A command on its way into the log: the entry's payload as it will be stored.
 #[derive(Clone)]
 pub struct Proposal(Bytes);

@@ -6,10 +6,14 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Unavailable, lock};
-use crate::admission::Claim;
+use crate::admission;
+use crate::budget;
+use crate::limits;
 use crate::raft::types::Outcome;
+use crate::unsent;
 
-pub(super) type Answer = Result<Outcome, Unavailable>;
+/// With the room that the outcome takes until it is sent.
+pub(super) type Answer = Result<(Outcome, budget::Claim), Unavailable>;
 
 /// Who waits for a proposal: a request on one of the gRPC runtimes.
 pub struct Waiter {
@@ -17,7 +21,7 @@ pub struct Waiter {
     pub(super) runtime: usize,
     pub(super) answer: oneshot::Sender<Answer>,
     /// The proposal takes its room for as long as this exists, whether somebody listens or not.
-    pub(super) claim: Claim,
+    pub(super) claim: admission::Claim,
 }
 
 impl Waiter {
@@ -25,6 +29,7 @@ impl Waiter {
     pub fn applied(self, outcome: Outcome) {
         let Self { outboxes, runtime, answer, claim } = self;
         drop(claim);
+        let outcome = counted(outcome);
         lock(&outboxes.boxes[runtime].pending).push((answer, outcome));
     }
 
@@ -40,7 +45,17 @@ impl Waiter {
     }
 }
 
-type Pending = Vec<(oneshot::Sender<Answer>, Outcome)>;
+/// What was done is done, but what it answers is dropped if there is no room for it.
+fn counted(outcome: Outcome) -> Answer {
+    let mut claim = budget::ANSWERS.claim();
+    let bytes = outcome.held_bytes();
+    if bytes > limits::ANSWER_PIECE_BYTES {
+        unsent::grow(&mut claim, bytes).map_err(|_| Unavailable::AnswerDropped)?;
+    }
+    Ok((outcome, claim))
+}
+
+type Pending = Vec<(oneshot::Sender<Answer>, Answer)>;
 
 /// What travels to a runtime as one message, because waking its thread costs more than the rest.
 pub(super) enum Delivery {
@@ -120,8 +135,8 @@ pub(super) async fn deliver(mut deliveries: mpsc::UnboundedReceiver<Delivery>) {
     while let Some(delivery) = deliveries.recv().await {
         match delivery {
             Delivery::Answers(answers) => {
-                for (waiter, outcome) in answers {
-                    let _ = waiter.send(Ok(outcome));
+                for (waiter, answer) in answers {
+                    let _ = waiter.send(answer);
                 }
             }
             Delivery::Reads(waiting, result) => {

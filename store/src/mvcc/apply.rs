@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
+use proto::EncodedKeyValue;
 use proto::etcdserverpb::{
     AlarmResponse, AuthenticateResponse, CompactionResponse, DeleteRangeRequest,
     DeleteRangeResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeResponse, PutRequest,
-    PutResponse, ResponseHeader, TxnResponse,
+    PutResponse, ResponseHeader, ResponseOp, TxnResponse, response_op,
 };
 use proto::internal::{self, command::Op};
 
@@ -52,6 +53,34 @@ pub enum Response {
     Auth(ResponseHeader),
     Token(AuthenticateResponse),
     Alarm(AlarmResponse),
+}
+
+impl Response {
+    /// Bytes of rows that it holds.
+    pub fn held_bytes(&self) -> usize {
+        match self {
+            Self::Put(put) => row_bytes(put.prev_kv.as_slice()),
+            Self::DeleteRange(deleted) => row_bytes(&deleted.prev_kvs),
+            Self::Txn(txn) => txn_bytes(txn),
+            _ => 0,
+        }
+    }
+}
+
+fn row_bytes(rows: &[EncodedKeyValue]) -> usize {
+    rows.iter().map(|row| row.as_bytes().len()).sum()
+}
+
+fn txn_bytes(txn: &TxnResponse) -> usize {
+    use response_op::Response;
+    let of = |op: &ResponseOp| match &op.response {
+        Some(Response::ResponseRange(range)) => row_bytes(&range.kvs),
+        Some(Response::ResponsePut(put)) => row_bytes(put.prev_kv.as_slice()),
+        Some(Response::ResponseDeleteRange(deleted)) => row_bytes(&deleted.prev_kvs),
+        Some(Response::ResponseTxn(nested)) => txn_bytes(nested),
+        None => 0,
+    };
+    txn.responses.iter().map(of).sum()
 }
 
 /// How far the apply thread is.

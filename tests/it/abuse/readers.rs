@@ -8,7 +8,8 @@ use prost::Message;
 use proto::etcdserverpb::request_op::Request;
 use proto::etcdserverpb::watch_request::RequestUnion;
 use proto::etcdserverpb::{
-    PutRequest, RangeRequest, RequestOp, TxnRequest, WatchCreateRequest, WatchRequest,
+    LeaseGrantRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
+    WatchCreateRequest, WatchRequest,
 };
 
 use super::{PATIENCE, Victim, hang_up, send};
@@ -85,19 +86,50 @@ async fn ranges_that_nobody_reads() {
     let range = everything();
     let within_txn = RequestOp { request: Some(Request::RequestRange(range.clone())) };
     let txn = TxnRequest { success: vec![within_txn], ..Default::default() };
+    let put = PutRequest { key: "put".into(), ..Default::default() };
+    let put = RequestOp { request: Some(Request::RequestPut(put)) };
+    let writing = TxnRequest { success: [&txn.success[..], &[put]].concat(), ..Default::default() };
     let calls = [
-        ("/etcdserverpb.KV/Range", range.encode_to_vec()),
-        ("/etcdserverpb.KV/Txn", txn.encode_to_vec()),
+        ("/etcdserverpb.KV/Range", 100, range.encode_to_vec()),
+        ("/etcdserverpb.KV/Txn", 100, txn.encode_to_vec()),
+        // One after the other, before what others write.
+        ("/etcdserverpb.KV/Txn", 30, writing.encode_to_vec()),
     ];
     for window_bytes in [0, 1, 100_000] {
-        for (path, message) in &calls {
-            let streams = ask(&victim, window_bytes, 100, path, message);
+        for (path, count, message) in &calls {
+            let streams = ask(&victim, window_bytes, *count, path, message);
             victim.serves().await;
             reads_everything(&mut client).await;
             hang_up(streams);
         }
     }
     victim.recovers("ranges unread").await;
+}
+
+#[tokio::test]
+async fn leases_that_nobody_reads() {
+    const KEYS: usize = 400;
+    const KEY_BYTES: usize = 100 << 10;
+    let victim = Victim::start(&[]);
+    let mut client = Client::connect(&victim.node.endpoint()).await.unwrap();
+    let grant = LeaseGrantRequest { ttl: 3600, id: 7 };
+    client.lease.lease_grant(grant).await.unwrap();
+    for number in 0..KEYS {
+        let mut key = format!("{number}/").into_bytes();
+        key.resize(KEY_BYTES, b'k');
+        client.kv.put(PutRequest { key, lease: 7, ..Default::default() }).await.unwrap();
+    }
+    let question = LeaseTimeToLiveRequest { id: 7, keys: true };
+    for window_bytes in [0, 100_000] {
+        let path = "/etcdserverpb.Lease/LeaseTimeToLive";
+        let streams = ask(&victim, window_bytes, 100, path, &question.encode_to_vec());
+        victim.serves().await;
+        hang_up(streams);
+    }
+    let mut client = client.lease.max_decoding_message_size(usize::MAX);
+    let told = client.lease_time_to_live(question).await.unwrap();
+    assert_eq!(told.get_ref().keys.len(), KEYS);
+    victim.recovers("leases unread").await;
 }
 
 #[tokio::test]
