@@ -107,6 +107,10 @@ pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(60);
 pub const ANSWER_BYTES_MAX: usize = 128 << 20;
 pub const ANSWER_PIECE_BYTES: usize = 16 << 10;
 
+/// What of answers the HTTP library may have, all together, without a thought. Beyond, it has one
+/// piece of each at a time.
+pub const SENDING_BYTES_MAX: usize = 32 << 20;
+
 /// What the watchers of all streams may take, and what one takes without its keys: 780 bytes were
 /// measured. A Kubernetes control plane has fewer than 20,000, with keys of up to 200 bytes.
 pub const WATCHER_BYTES_MAX: usize = 128 << 20;
@@ -192,6 +196,7 @@ pub const SLOW_APPLY: Duration = Duration::from_millis(100);
 /// What clients can make a member hold beyond what it needs for its data, with what a stream and a
 /// connection cost without what is counted: `tests/it/abuse` attacks, and allows this and the rest.
 pub const CLIENT_BYTES_MAX: usize = UNFINISHED_BYTES_MAX
+    + SENDING_BYTES_MAX
     + READ_BUFFERS_BYTES_MAX
     + ANSWER_BYTES_MAX
     + WATCHER_BYTES_MAX
@@ -200,4 +205,4 @@ pub const CLIENT_BYTES_MAX: usize = UNFINISHED_BYTES_MAX
     + CONNECTIONS_MAX * CONNECTION_BYTES;
 const STREAM_BYTES: usize = 8 << 10;
 const CONNECTION_BYTES: usize = 20 << 10;
-const _: () = assert!(CLIENT_BYTES_MAX <= 992 << 20);
+const _: () = assert!(CLIENT_BYTES_MAX <= 1024 << 20);

@@ -130,7 +130,7 @@ fn wait_closed(mut stream: TcpStream) -> Vec<u8> {
 }
 
 /// Sends all of it, or as much as is taken before the connection is closed.
-fn send(stream: &mut TcpStream, bytes: &[u8]) -> bool {
+fn send(mut stream: impl std::io::Write, bytes: &[u8]) -> bool {
     stream.write_all(bytes).is_ok()
 }
 
