@@ -12,8 +12,14 @@ use crate::limits;
 pub static REQUESTS: Budget = Budget::new(limits::UNFINISHED_BYTES_MAX);
 /// Bytes of answers that were read and not sent.
 pub static ANSWERS: Budget = Budget::new(limits::ANSWER_BYTES_MAX);
+/// Bytes of answers that the HTTP library has and has not written.
+pub static SENDING: Budget = Budget::new(limits::SENDING_BYTES_MAX);
 /// Streams of clients that are open.
 pub static STREAMS: Budget = Budget::new(limits::STREAMS_MAX);
+/// What streams keep to read their messages into.
+pub static READ_BUFFERS: Budget = Budget::new(limits::READ_BUFFERS_BYTES_MAX);
+/// Bytes of watchers, with their keys.
+pub static WATCHERS: Budget = Budget::new(limits::WATCHER_BYTES_MAX);
 
 /// Snapshots that are being read.
 pub static SNAPSHOTS: Budget = Budget::new(limits::SNAPSHOT_READERS_MAX);

@@ -2,7 +2,8 @@
 //!
 //! A client may send the beginning of a message on each of its streams and leave it at that. What is
 //! beyond [`limits::UNFINISHED_BYTES_FREE`] of each counts for all together ([`budget::REQUESTS`]), and
-//! a message that does not come to its end in [`limits::MESSAGE_TIMEOUT`] ends its call.
+//! a message that does not come to its end in [`limits::MESSAGE_TIMEOUT`] ends its call. What a stream keeps to read its messages into counts as long as it is open
+//! ([`budget::READ_BUFFERS`]).
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -19,8 +20,9 @@ use crate::metrics::Messages;
 /// A request's body from a connection.
 pub struct Received {
     body: Incoming,
-    /// Of a stream: where in its messages it is. Between two it may rest.
-    messages: Option<Messages>,
+    /// Of a stream: where in its messages it is. Between two it may rest. And what is claimed for the
+    /// buffer its messages are read into, which never becomes smaller.
+    messages: Option<(Messages, Claim)>,
     /// Bytes of the message that is not whole.
     unfinished: usize,
     claim: Claim,
@@ -36,7 +38,7 @@ impl Received {
 
     /// The same for a method that takes a stream of messages.
     pub fn stream(mut self) -> Received {
-        self.messages = Some(Messages::default());
+        self.messages = Some((Messages::default(), budget::READ_BUFFERS.claim()));
         self
     }
 
@@ -64,9 +66,14 @@ impl Received {
     fn take(&mut self, data: &Bytes) -> Result<(), Status> {
         self.unfinished = match &mut self.messages {
             None => self.unfinished + data.len(),
-            Some(messages) => {
+            Some((messages, buffer)) => {
                 messages.begun(data);
-                messages.unfinished()
+                let unfinished = messages.unfinished();
+                let bytes = unfinished.max(data.len());
+                if bytes > limits::READ_BUFFER_BYTES_FREE.max(buffer.size()) {
+                    buffer.resize(bytes)?;
+                }
+                unfinished
             }
         };
         if self.messages.is_some() {

@@ -4,11 +4,15 @@
 //! keeps what does not fit. So a large answer is given to it in pieces, and what is left of it stays
 //! here, where it is counted ([`budget::ANSWERS`]). When somebody else needs the room, whoever has not
 //! read for a while loses what is left: its call fails once it reads on.
+//!
+//! What the library has been given counts as well, until it was written ([`budget::SENDING`]). It takes
+//! hundreds of kilobytes of each answer for a client with a large window, and nothing brings them back.
+//! So, once it has much, it gets no more of an answer of which it has something.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, Bytes};
@@ -69,6 +73,63 @@ struct Kept {
     left: Mutex<Left>,
     /// When the client last made room, in milliseconds of [`CLOCK`].
     last_read: AtomicU64,
+    given: Mutex<Given>,
+}
+
+/// What the HTTP library has of a body.
+#[derive(Default)]
+struct Given {
+    pieces: usize,
+    /// Of the body, when it waits until there are none.
+    waker: Option<Waker>,
+}
+
+/// One of these pieces.
+struct Piece {
+    data: Bytes,
+    kept: Arc<Kept>,
+    _claim: Claim,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        let waker = {
+            let mut given = lock(&self.kept.given);
+            given.pieces -= 1;
+            if given.pieces == 0 { given.waker.take() } else { None }
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Kept {
+    fn give(self: &Arc<Kept>, data: Bytes) -> Frame<Bytes> {
+        let mut claim = budget::SENDING.claim();
+        claim.take(data.len());
+        lock(&self.given).pieces += 1;
+        Frame::data(Bytes::from_owner(Piece { data, kept: self.clone(), _claim: claim }))
+    }
+
+    /// Ready when the HTTP library may have more.
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !budget::SENDING.is_exceeded() {
+            return Poll::Ready(());
+        }
+        let mut given = lock(&self.given);
+        if given.pieces == 0 {
+            return Poll::Ready(());
+        }
+        given.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
 }
 
 struct Left {
@@ -117,7 +178,8 @@ fn forget_stalled(timeout: Duration) -> usize {
 impl Unsent {
     fn new(body: Body, claim: Claim, kind: MethodKind) -> Unsent {
         let left = Mutex::new(Left { body: Some(body), data: Bytes::new(), claim });
-        let kept = Arc::new(Kept { left, last_read: AtomicU64::new(now_ms()) });
+        let given = Mutex::default();
+        let kept = Arc::new(Kept { left, last_read: AtomicU64::new(now_ms()), given });
         let mut all = lock(&ALL);
         if all.len() == all.capacity() && all.len() >= SWEPT_MIN {
             all.retain(|kept| kept.strong_count() > 0);
@@ -142,6 +204,7 @@ impl hyper::body::Body for Unsent {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let Unsent { kept, code } = &*self;
+        ready!(kept.poll_room(cx));
         kept.last_read.store(now_ms(), Relaxed);
         let left = &mut *lock(&kept.left);
         if left.data.is_empty() {
@@ -157,7 +220,7 @@ impl hyper::body::Body for Unsent {
                 Ok(data) if data.len() <= limits::ANSWER_PIECE_BYTES => {
                     // All that an answer was claimed for is in its only frame.
                     let _ = left.claim.resize(0);
-                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                    return Poll::Ready(Some(Ok(kept.give(data))));
                 }
                 Ok(data) => data,
                 Err(frame) => return Poll::Ready(Some(Ok(frame))),
@@ -178,7 +241,7 @@ impl hyper::body::Body for Unsent {
             left.data = Bytes::new();
             let _ = left.claim.resize(0);
         }
-        Poll::Ready(Some(Ok(Frame::data(piece))))
+        Poll::Ready(Some(Ok(kept.give(piece))))
     }
 }
 
@@ -189,13 +252,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::task::Wake;
+
     use hyper::body::Body as _;
 
     use super::*;
     use crate::body::RequestBody;
 
     fn poll(unsent: &mut Unsent) -> Option<Result<Bytes, Status>> {
-        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut cx = Context::from_waker(Waker::noop());
         match Pin::new(unsent).poll_frame(&mut cx) {
             Poll::Ready(frame) => frame.map(|frame| frame.map(|f| f.into_data().unwrap())),
             Poll::Pending => panic!("all of it is there"),
@@ -224,5 +290,32 @@ mod tests {
         assert_eq!(forget_stalled(Duration::ZERO), size);
         assert!(poll(&mut stalled).is_some_and(|piece| piece.is_err()));
         drop(read);
+    }
+
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Woken>) {
+            self.0.store(true, Relaxed);
+        }
+    }
+
+    #[test]
+    fn when_much_is_being_sent_each_answer_has_one_piece_on_its_way() {
+        let mut crowd = budget::SENDING.claim();
+        crowd.take(limits::SENDING_BYTES_MAX + 1);
+        let mut answer = unsent(2 * limits::ANSWER_PIECE_BYTES);
+        let first = poll(&mut answer);
+        let woken = Arc::new(Woken(AtomicBool::new(false)));
+        let waker = Waker::from(woken.clone());
+        let mut cx = Context::from_waker(&waker);
+        assert!(Pin::new(&mut answer).poll_frame(&mut cx).is_pending());
+        assert!(!woken.0.load(Relaxed));
+        drop(first);
+        assert!(woken.0.load(Relaxed));
+        let second = poll(&mut answer);
+        drop(crowd);
+        assert!(poll(&mut answer).is_none(), "there is room for its end");
+        drop(second);
     }
 }

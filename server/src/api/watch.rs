@@ -18,9 +18,10 @@ mod tests;
 
 use super::{metadata, status};
 use crate::auth::Client;
+use crate::budget::{self, Claim, Exhausted};
 use crate::limits::REQUEST_OVERHEAD_BYTES;
 use crate::replica::Unavailable;
-use crate::watch::{Hub, Lane, Outgoing, Subscription};
+use crate::watch::{self, Hub, Lane, Outgoing, Subscription};
 
 /// Makes a header of this member for a revision.
 pub type Headers = Arc<dyn Fn(i64) -> ResponseHeader + Send + Sync>;
@@ -103,7 +104,7 @@ pub struct WatchStream {
     client: Client,
     guard: Guard,
     /// A watcher that waits for its verdict, and the requests behind it with it.
-    asked: Option<(WatchRequest, Verdict)>,
+    asked: Option<(WatchRequest, Verdict, Claim)>,
     subscription: Subscription,
     headers: Headers,
     fragment_bytes: usize,
@@ -159,24 +160,27 @@ impl WatchStream {
     }
 
     fn take(&mut self, request: WatchRequest) {
-        let verdict = match &request.request_union {
+        let (verdict, bytes) = match &request.request_union {
             // One that begins before all revisions is refused whoever asks.
             Some(RequestUnion::CreateRequest(create)) if create.start_revision >= 0 => {
-                (self.guard)(&self.client, create)
+                ((self.guard)(&self.client, create), watch::bytes_of(create))
             }
-            _ => None,
+            _ => (None, 0),
         };
-        match verdict {
-            Some(verdict) => self.asked = Some((request, verdict)),
-            None => self.subscription.handle(request),
+        let Some(verdict) = verdict else { return self.subscription.handle(request) };
+        // Who is asked has the keys, too.
+        let mut claim = budget::WATCHERS.claim();
+        match claim.resize(2 * bytes) {
+            Ok(()) => self.asked = Some((request, verdict, claim)),
+            Err(Exhausted) => self.subscription.refuse(watch::NO_ROOM),
         }
     }
 
     /// Ready when no watcher waits for its verdict.
     fn poll_asked(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let Some((_, verdict)) = &mut self.asked else { return Poll::Ready(()) };
+        let Some((_, verdict, _)) = &mut self.asked else { return Poll::Ready(()) };
         let allowed = ready!(verdict.as_mut().poll(context));
-        let (request, _) = self.asked.take().expect("it was there a moment ago");
+        let (request, ..) = self.asked.take().expect("it was there a moment ago");
         match allowed {
             Ok(()) => self.subscription.handle(request),
             Err(refusal) => self.subscription.refuse(&status::watch_refused(refusal)),

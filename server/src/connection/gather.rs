@@ -12,14 +12,19 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::budget::{self, Claim};
+
 /// Bytes gathered before they are written in the middle of a turn.
 const TURN_BYTES_MAX: usize = 64 << 10;
+/// The same while the HTTP library has much that nobody reads: this is what a connection may keep.
+const CROWDED_BYTES_MAX: usize = 8 << 10;
 /// A buffer that grew beyond this is given back when it is empty.
 const KEPT_BYTES_MAX: usize = 16 << 10;
 
 /// A stream for a connection, and the handle with which its task writes what the turn gathered.
 pub fn gather<S>(stream: S) -> (Gathering<S>, Gathered<S>) {
-    let shared = Arc::new(Mutex::new(Shared { stream, waiting: BytesMut::new() }));
+    let claim = budget::SENDING.claim();
+    let shared = Arc::new(Mutex::new(Shared { stream, waiting: BytesMut::new(), claim }));
     (Gathering(shared.clone()), Gathered(shared))
 }
 
@@ -32,6 +37,8 @@ pub struct Gathered<S>(Arc<Mutex<Shared<S>>>);
 struct Shared<S> {
     stream: S,
     waiting: BytesMut,
+    /// For what the socket does not take.
+    claim: Claim,
 }
 
 impl<S: AsyncWrite + Unpin> Gathered<S> {
@@ -84,11 +91,19 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
     /// Ready when nothing waits any more.
     fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.waiting.has_remaining() {
-            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.waiting))?;
+            let Poll::Ready(written) = Pin::new(&mut self.stream).poll_write(cx, &self.waiting)
+            else {
+                self.claim.take(self.waiting.capacity());
+                return Poll::Pending;
+            };
+            let written = written?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.waiting.advance(written);
+        }
+        if self.claim.size() > 0 {
+            self.claim.take(0);
         }
         if self.waiting.capacity() > KEPT_BYTES_MAX {
             self.waiting = BytesMut::new();
@@ -115,10 +130,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathering<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let mut shared = lock(&self.0);
-        if shared.waiting.len() >= TURN_BYTES_MAX {
+        let few = shared.waiting.len() + bytes.len() <= CROWDED_BYTES_MAX;
+        let is_crowded = !few && budget::SENDING.is_exceeded();
+        let bytes_max = if is_crowded { CROWDED_BYTES_MAX } else { TURN_BYTES_MAX };
+        if shared.waiting.len() >= bytes_max {
             ready!(shared.poll_write_out(cx))?;
         }
-        let taken = bytes.len().min(TURN_BYTES_MAX);
+        let taken = bytes.len().min(bytes_max);
         shared.waiting.extend_from_slice(&bytes[..taken]);
         Poll::Ready(Ok(taken))
     }
@@ -185,6 +203,23 @@ mod tests {
         let pending = poll_fn(|cx| Poll::Ready(written.as_mut().poll(cx).is_pending())).await;
         assert!(pending);
         assert!(lock(&gathered.0).waiting.len() <= 2 * TURN_BYTES_MAX);
+        let counted = lock(&gathered.0).claim.size();
+        assert!(counted >= lock(&gathered.0).waiting.len() && counted > 0);
+        drop(far);
+        assert!(written.await.is_err());
+    }
+
+    #[tokio::test]
+    async fn in_a_crowd_whoever_does_not_read_keeps_little() {
+        let mut crowd = budget::SENDING.claim();
+        crowd.take(crate::limits::SENDING_BYTES_MAX + 1);
+        let (far, near) = duplex(1 << 10);
+        let (mut stream, gathered) = gather(near);
+        let connection = std::pin::pin!(async move { stream.write_all(&[1; 1 << 20]).await });
+        let mut written = std::pin::pin!(gathered.written::<_, io::Error>(connection));
+        let pending = poll_fn(|cx| Poll::Ready(written.as_mut().poll(cx).is_pending())).await;
+        assert!(pending);
+        assert!(lock(&gathered.0).waiting.len() <= 2 * CROWDED_BYTES_MAX);
         drop(far);
         assert!(written.await.is_err());
     }

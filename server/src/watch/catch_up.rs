@@ -15,6 +15,7 @@ use super::lane::{Lane, State};
 use super::ring::Run;
 use super::stream::Outgoing;
 use super::watcher::{Batch, Place, Previous, Spec};
+use crate::limits;
 
 /// Runs taken from the ring at a time, which bounds the time its lock is held.
 const STEP_RUNS: usize = 64;
@@ -227,8 +228,10 @@ impl State {
 
     /// What the watcher needs next is gone. The revision in the header is 0, as in etcd.
     fn cancel_compacted(&mut self, key: usize) -> Outgoing {
-        let watcher = self.remove_watcher(key);
-        self.streams[watcher.stream].compacted.insert(watcher.id);
+        let mut watcher = self.remove_watcher(key);
+        // Less has always room.
+        let _ = watcher.claim.resize(limits::ENDED_WATCHER_BYTES);
+        self.streams[watcher.stream].compacted.insert(watcher.id, watcher.claim);
         let compact_revision = self.hub.source.compacted();
         let response = WatchResponse {
             watch_id: watcher.id,

@@ -49,7 +49,9 @@ pub(crate) mod tests;
 pub use hub::Stats;
 pub use hub::{Hub, Limits};
 pub use lane::Lane;
+pub use requests::NO_ROOM;
 #[cfg(test)]
 pub use source::HistorySource;
 pub use stream::Outgoing;
 pub use subscription::Subscription;
+pub use watcher::bytes_of;

@@ -8,7 +8,8 @@ use proto::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
 
 use super::lane::State;
 use super::stream::Outgoing;
-use super::watcher::{Batch, Place, Spec, Watcher};
+use super::watcher::{Batch, Place, Spec, Watcher, bytes_of};
+use crate::budget;
 
 /// The id of no watcher: in answers to refused requests, and for all watchers of a stream.
 const NO_WATCHER: i64 = -1;
@@ -17,6 +18,8 @@ const NO_WATCHER: i64 = -1;
 const NEGATIVE_START: &str = "etcdserver: mvcc: required revision has been compacted";
 const EMPTY_RANGE: &str = "mvcc: watcher range is empty";
 const DUPLICATE_ID: &str = "mvcc: duplicate watch ID provided on the WatchStream";
+/// A reason of our own, in words that clients know.
+pub const NO_ROOM: &str = "etcdserver: too many requests";
 
 impl State {
     /// Carries out a request. Kinds this version does not know are ignored.
@@ -35,9 +38,12 @@ impl State {
         // At least what the clients of this member were told so far.
         let current = self.hub.source.revision();
         let (start, wanted_id) = (request.start_revision, request.watch_id);
+        let mut claim = budget::WATCHERS.claim();
+        let room = claim.resize(bytes_of(&request));
         let created = match Spec::new(request) {
             _ if start < 0 => Err(NEGATIVE_START),
             None => Err(EMPTY_RANGE),
+            Some(_) if room.is_err() => Err(NO_ROOM),
             Some(spec) => match self.choose_id(stream, wanted_id) {
                 None => Err(DUPLICATE_ID),
                 Some(id) => Ok((id, spec)),
@@ -57,6 +63,7 @@ impl State {
             place: Place::Synced { from: 0 },
             batch: Batch::default(),
             busy: false,
+            claim,
         });
         self.streams[stream].watchers.insert(id, key);
         self.signal.watchers.fetch_add(1, Ordering::Relaxed);
@@ -96,7 +103,7 @@ impl State {
     fn cancel(&mut self, stream: usize, watch_id: i64) {
         if let Some(key) = self.streams[stream].watchers.get(&watch_id).copied() {
             self.remove_watcher(key);
-        } else if !self.streams[stream].compacted.remove(&watch_id) {
+        } else if self.streams[stream].compacted.remove(&watch_id).is_none() {
             return;
         }
         let response = WatchResponse { watch_id, canceled: true, ..Default::default() };

@@ -1,12 +1,13 @@
 //! One stream: its watchers, and the queue of responses its reader has not taken yet.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::task::Waker;
 
 use proto::etcdserverpb::{ResponseHeader, WatchResponse};
 
 use super::hub::Limits;
 use super::watcher::Batch;
+use crate::budget::Claim;
 
 /// A response on its way out. Its header has only the revision.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ pub(super) struct Stream {
     pub(super) watchers: BTreeMap<i64, usize>,
     /// Ids of watchers that a compaction canceled. As in etcd they stay in use until the client
     /// cancels them too, which its libraries do, and which is answered.
-    pub(super) compacted: BTreeSet<i64>,
+    pub(super) compacted: BTreeMap<i64, Claim>,
     /// Where to look for an id when the client leaves it to the server.
     pub(super) next_id: i64,
     /// Watchers that are not synced, the one to go on with first.
@@ -112,7 +113,7 @@ impl Stream {
     }
 
     pub(super) fn has_id(&self, id: i64) -> bool {
-        self.watchers.contains_key(&id) || self.compacted.contains(&id)
+        self.watchers.contains_key(&id) || self.compacted.contains_key(&id)
     }
 
     pub(super) fn is_empty(&self) -> bool {

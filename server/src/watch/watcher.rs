@@ -12,6 +12,8 @@ use store::mvcc::{ChangeEvent, RevisionEvents};
 
 use super::index::Span;
 use super::source::HistorySource;
+use crate::budget::Claim;
+use crate::limits;
 
 /// What a watcher wants; fixed when it is created.
 #[derive(Debug)]
@@ -50,6 +52,11 @@ impl Spec {
     }
 }
 
+/// What a watcher takes. Whoever keeps its keys shares them.
+pub fn bytes_of(request: &WatchCreateRequest) -> usize {
+    limits::WATCHER_BYTES + request.key.len() + request.range_end.len()
+}
+
 pub(super) struct Watcher {
     pub(super) stream: usize,
     pub(super) id: i64,
@@ -58,6 +65,8 @@ pub(super) struct Watcher {
     pub(super) batch: Batch,
     /// It was sent events since the last progress tick.
     pub(super) busy: bool,
+    /// For all of this.
+    pub(super) claim: Claim,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,6 +10,7 @@ mod frames;
 mod gateway;
 mod readers;
 mod streams;
+mod watchers;
 
 use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -21,8 +22,8 @@ use proto::etcdserverpb::{PutRequest, RangeRequest};
 
 use crate::wire::{GOAWAY, PREFACE, SETTINGS, frame};
 
-/// What a member may take at most, whatever clients do: `CLIENT_BYTES_MAX` of `server/src/limits.rs`
-/// and what it needs without them. The attacks would take gigabytes.
+/// What a member may take at most in any of the attacks, none of which takes all of what
+/// `CLIENT_BYTES_MAX` of `server/src/limits.rs` allows. Without bounds they would take gigabytes.
 const RSS_BYTES_MAX: u64 = 896 << 20;
 
 /// How long anything may take that has to happen.
@@ -129,7 +130,7 @@ fn wait_closed(mut stream: TcpStream) -> Vec<u8> {
 }
 
 /// Sends all of it, or as much as is taken before the connection is closed.
-fn send(stream: &mut TcpStream, bytes: &[u8]) -> bool {
+fn send(mut stream: impl std::io::Write, bytes: &[u8]) -> bool {
     stream.write_all(bytes).is_ok()
 }
 

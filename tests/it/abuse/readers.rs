@@ -16,6 +16,7 @@ use super::{PATIENCE, Victim, hang_up, send};
 use crate::wire::{DATA, END_STREAM, call, field, frame};
 
 const GRPC: &[u8] = b"\x0f\x10\x10application/grpc";
+const WINDOW_UPDATE: u8 = 8;
 const VALUE_BYTES: usize = 1 << 20;
 const VALUES: usize = 40;
 
@@ -104,6 +105,48 @@ async fn ranges_that_nobody_reads() {
         }
     }
     victim.recovers("ranges unread").await;
+}
+
+/// Windows as large as they get, on streams without number: all that holds the answers up is that
+/// nobody reads what the socket has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn medium_ranges_on_many_streams_that_nobody_reads() {
+    const STREAMS: u32 = 3000;
+    const CONNECTIONS: u32 = 4;
+    let victim = Victim::start(&[]);
+    let mut client = Client::connect(&victim.node.endpoint()).await.unwrap();
+    let value = vec![b'v'; 300 << 10];
+    let put = PutRequest { key: b"medium".to_vec(), value, ..Default::default() };
+    client.kv.put(put).await.unwrap();
+    let range = RangeRequest { key: b"medium".to_vec(), ..Default::default() }.encode_to_vec();
+    let length = u32::try_from(range.len()).unwrap().to_be_bytes();
+    let message = [&[0][..], &length, &range].concat();
+    let fields = [&field(0, 1, "a")[..], GRPC].concat();
+    let asking: Vec<_> = (0..CONNECTIONS)
+        .map(|_| {
+            let mut stream = victim.speak(&window(i32::MAX as u32));
+            let more = (i32::MAX as u32 - u32::from(u16::MAX)).to_be_bytes();
+            assert!(send(&mut stream, &frame(WINDOW_UPDATE, 0, 0, &more)));
+            stream
+        })
+        .collect();
+    // Bit by bit, so that each finds room for its answer.
+    for number in (0..STREAMS).map(|nth| 2 * nth + 1) {
+        for mut stream in &asking {
+            let data = frame(DATA, END_STREAM, number, &message);
+            let call = call(number, "/etcdserverpb.KV/Range", &fields);
+            assert!(send(&mut stream, &[call, data].concat()));
+        }
+    }
+    victim.serves().await;
+    let range = RangeRequest { key: b"medium".to_vec(), ..Default::default() };
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(status) = client.kv.range(range.clone()).await {
+        assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status:?}");
+        assert!(Instant::now() < deadline, "it is refused for ever");
+    }
+    hang_up(asking);
+    victim.recovers("medium ranges unread").await;
 }
 
 #[tokio::test]

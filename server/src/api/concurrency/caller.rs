@@ -15,8 +15,9 @@ use tonic::{Code, Extensions, Request, Status};
 
 use super::super::watch::{Headers, WatchService};
 use super::super::{Kv, Lease, status};
+use crate::budget::Exhausted;
 use crate::replica::Unavailable;
-use crate::watch::Subscription;
+use crate::watch::{NO_ROOM, Subscription};
 
 /// Seconds that a lease lives which is granted because the client has none, as in etcd. Nobody keeps it.
 const LEASE_TTL: i64 = 60;
@@ -104,6 +105,9 @@ impl Changes {
                 return Err(unclassified(status::unavailable(Unavailable::Stopped)));
             };
             let response = outgoing.response;
+            if response.canceled && response.cancel_reason == NO_ROOM {
+                return Err(unclassified(Exhausted.into()));
+            }
             if response.canceled {
                 return Err(unclassified(status::refused(store::Refusal::Compacted)));
             }
