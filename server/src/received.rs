@@ -2,8 +2,8 @@
 //!
 //! A client may send the beginning of a message on each of its streams and leave it at that. What is
 //! beyond [`limits::UNFINISHED_BYTES_FREE`] of each counts for all together ([`budget::REQUESTS`]), and
-//! a message that does not come to its end in [`limits::MESSAGE_TIMEOUT`] ends its call. What a stream keeps to read its messages into counts as long as it is open
-//! ([`budget::READ_BUFFERS`]).
+//! a message that does not come to its end in [`limits::MESSAGE_TIMEOUT`] ends its call. What a stream
+//! keeps to read its messages into counts as long as it is open ([`budget::READ_BUFFERS`]).
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

@@ -243,6 +243,12 @@ impl hyper::body::Body for Unsent {
         }
         Poll::Ready(Some(Ok(kept.give(piece))))
     }
+
+    /// A call that failed at once has no more than headers, and clients want to know it from them.
+    fn is_end_stream(&self) -> bool {
+        let left = lock(&self.kept.left);
+        left.data.is_empty() && left.body.as_ref().is_some_and(hyper::body::Body::is_end_stream)
+    }
 }
 
 /// A poisoned lock means a panic, and a panic aborts the process.

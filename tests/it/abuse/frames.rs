@@ -102,9 +102,11 @@ async fn messages_that_are_none() {
         ("/etcdserverpb.KV/Txn", nested(3_000)),
         ("/etcdserverpb.KV/Range", vec![0xff; 2_000]),
         ("/etcdserverpb.KV/Put", vec![0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f]),
+        ("/etcdserverpb.KV/RangeStream", vec![0xff; 2_000]),
         ("/etcdserverpb.Lease/LeaseGrant", vec![0x08; 999]),
         ("/etcdserverpb.Watch/Watch", vec![0x0a, 0x03, 0x0a, 0x7f]),
         ("/etcdserverpb.Maintenance/Status", vec![0x0b; 5_000]),
+        ("/etcdserverpb.Maintenance/Snapshot", vec![0x0b; 5_000]),
     ];
     for (nth, (path, message)) in (0..).zip(messages) {
         let stream = 2 * nth + 1;
