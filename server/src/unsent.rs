@@ -73,7 +73,7 @@ struct Kept {
     left: Mutex<Left>,
     /// When the client last made room, in milliseconds of [`CLOCK`].
     last_read: AtomicU64,
-    given: Mutex<Given>,
+    given: Arc<Mutex<Given>>,
 }
 
 /// What the HTTP library has of a body.
@@ -84,10 +84,11 @@ struct Given {
     waker: Option<Waker>,
 }
 
-/// One of these pieces.
+/// One of these pieces. The library lets go of it while it holds its lock, so it must not keep the body
+/// alive: that may have the library's end of the request, whose end takes the same lock.
 struct Piece {
     data: Bytes,
-    kept: Arc<Kept>,
+    given: Arc<Mutex<Given>>,
     _claim: Claim,
 }
 
@@ -100,7 +101,7 @@ impl AsRef<[u8]> for Piece {
 impl Drop for Piece {
     fn drop(&mut self) {
         let waker = {
-            let mut given = lock(&self.kept.given);
+            let mut given = lock(&self.given);
             given.pieces -= 1;
             if given.pieces == 0 { given.waker.take() } else { None }
         };
@@ -111,11 +112,12 @@ impl Drop for Piece {
 }
 
 impl Kept {
-    fn give(self: &Arc<Kept>, data: Bytes) -> Frame<Bytes> {
+    fn give(&self, data: Bytes) -> Frame<Bytes> {
         let mut claim = budget::SENDING.claim();
         claim.take(data.len());
         lock(&self.given).pieces += 1;
-        Frame::data(Bytes::from_owner(Piece { data, kept: self.clone(), _claim: claim }))
+        let given = self.given.clone();
+        Frame::data(Bytes::from_owner(Piece { data, given, _claim: claim }))
     }
 
     /// Ready when the HTTP library may have more.
@@ -178,7 +180,7 @@ fn forget_stalled(timeout: Duration) -> usize {
 impl Unsent {
     fn new(body: Body, claim: Claim, kind: MethodKind) -> Unsent {
         let left = Mutex::new(Left { body: Some(body), data: Bytes::new(), claim });
-        let given = Mutex::default();
+        let given = Arc::default();
         let kept = Arc::new(Kept { left, last_read: AtomicU64::new(now_ms()), given });
         let mut all = lock(&ALL);
         if all.len() == all.capacity() && all.len() >= SWEPT_MIN {
@@ -296,6 +298,16 @@ mod tests {
         assert_eq!(forget_stalled(Duration::ZERO), size);
         assert!(poll(&mut stalled).is_some_and(|piece| piece.is_err()));
         drop(read);
+    }
+
+    #[test]
+    fn pieces_do_not_keep_a_body() {
+        let mut answer = unsent(2 * limits::ANSWER_PIECE_BYTES);
+        let kept = Arc::downgrade(&answer.kept);
+        let piece = poll(&mut answer);
+        drop(answer);
+        assert_eq!(kept.strong_count(), 0);
+        drop(piece);
     }
 
     struct Woken(AtomicBool);
