@@ -76,6 +76,9 @@ impl lease_server::Lease for Lease {
         &self,
         request: Request<LeaseGrantRequest>,
     ) -> Result<Response<LeaseGrantResponse>, Status> {
+        // Asked here, not at the entrance: locks and elections grant leases, too.
+        let gate = self.replica.gate();
+        gate.check_user(&gate.client(&request)).await?;
         let request = request.into_inner();
         let Answer::LeaseGrant(mut response) = self.grant(request).await? else { mismatch() };
         self.identity.complete(&self.replica, &mut response.header);

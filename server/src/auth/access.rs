@@ -9,7 +9,8 @@ pub enum Access {
     User,
     /// Whoever has the role `root`.
     Root,
-    /// Its fields decide, where they are used: by `store::mvcc::Need`, or by whom it is about.
+    /// The method asks by itself: its fields decide, by `store::mvcc::Need`, or whom it is about, or
+    /// other methods call it as well.
     Fields,
 }
 
@@ -23,7 +24,7 @@ const TABLE: &[(&str, Access)] = &[
     ("/etcdserverpb.KV/Txn", Fields),
     ("/etcdserverpb.KV/Compact", Root),
     ("/etcdserverpb.Watch/Watch", Fields),
-    ("/etcdserverpb.Lease/LeaseGrant", User),
+    ("/etcdserverpb.Lease/LeaseGrant", Fields),
     ("/etcdserverpb.Lease/LeaseRevoke", Fields),
     ("/etcdserverpb.Lease/LeaseKeepAlive", Fields),
     ("/etcdserverpb.Lease/LeaseTimeToLive", Fields),
@@ -59,7 +60,8 @@ const TABLE: &[(&str, Access)] = &[
     ("/etcdserverpb.Auth/RoleDelete", Fields),
     ("/etcdserverpb.Auth/RoleGrantPermission", Fields),
     ("/etcdserverpb.Auth/RoleRevokePermission", Fields),
-    // Both are made of ranges, puts, transactions, watches and leases, which ask by themselves.
+    // Both are made of calls of KV, LeaseGrant and watches of what was read, none of which comes by
+    // this table again: whatever they use has to be `Fields` above, and ask by itself.
     ("/v3lockpb.Lock/Lock", Fields),
     ("/v3lockpb.Lock/Unlock", Fields),
     ("/v3electionpb.Election/Campaign", Fields),

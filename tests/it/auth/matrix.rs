@@ -176,4 +176,9 @@ async fn nobody_gets_anywhere() {
         let is_refused = matches!(verdict, Verdict::TurnedAway(_));
         assert!(is_free || is_refused, "{what}: {verdict:?}");
     }
+    // What was refused must not have left anything behind, as a lease for a lock would be.
+    let leases = world.root.lease.lease_leases(pb::LeaseLeasesRequest {}).await.unwrap();
+    let mut ids: Vec<i64> = leases.get_ref().leases.iter().map(|lease| lease.id).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, [LEASE, FOREIGN_LEASE, BARE_LEASE]);
 }

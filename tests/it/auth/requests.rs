@@ -1,5 +1,7 @@
 //! Requests of every method, with every field that touches a key in every way that counts.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use prost::Message;
 use proto::etcdserverpb as pb;
 use proto::etcdserverpb::request_op::Request;
@@ -256,39 +258,48 @@ fn users(method: &str) -> Vec<Variant> {
     }
 }
 
+static UNUSED: AtomicU64 = AtomicU64::new(0);
+
+/// With a lease of the caller's, and without one: then the server grants it one.
 fn recipes(path: &str) -> Vec<Variant> {
-    let key = |name: &str| {
-        Some(v3electionpb::LeaderKey {
-            name: name.into(),
-            key: format!("{name}/7").into(),
-            rev: 1,
-            lease: LEASE,
-        })
+    let leader = |name: &str, lease| {
+        let (key, rev) = (format!("{name}/7").into(), 1);
+        Some(v3electionpb::LeaderKey { name: name.into(), key, rev, lease })
     };
-    let each = |message: &dyn Fn(&str) -> Vec<u8>| {
+    let by_name = |message: &dyn Fn(&str) -> Vec<u8>| {
         ["k", "z"].into_iter().map(|name| (name.to_owned(), message(name))).collect()
     };
+    let by_lease = |message: &dyn Fn(&str, i64) -> Vec<u8>| {
+        let with = |name: &str| (format!("{name} lease {LEASE}"), message(name, LEASE));
+        let without = |name: &str| {
+            // Whoever has no lease has a new one each time, and would wait for those before.
+            let other = UNUSED.fetch_add(1, Ordering::Relaxed);
+            (format!("{name} lease 0"), message(&format!("{name}/{other}"), 0))
+        };
+        ["k", "z"].into_iter().flat_map(|name| [with(name), without(name)]).collect()
+    };
     match path {
-        "/v3lockpb.Lock/Lock" => {
-            each(&|name| v3lockpb::LockRequest { name: name.into(), lease: LEASE }.encode_to_vec())
-        }
-        "/v3lockpb.Lock/Unlock" => {
-            each(&|name| v3lockpb::UnlockRequest { key: name.into() }.encode_to_vec())
-        }
-        "/v3electionpb.Election/Campaign" => each(&|name| {
-            let (name, value) = (name.into(), b"v".into());
-            v3electionpb::CampaignRequest { name, lease: LEASE, value }.encode_to_vec()
+        "/v3lockpb.Lock/Lock" => by_lease(&|name, lease| {
+            v3lockpb::LockRequest { name: name.into(), lease }.encode_to_vec()
         }),
-        "/v3electionpb.Election/Proclaim" => each(&|name| {
-            let (leader, value) = (key(name), b"v".into());
+        "/v3lockpb.Lock/Unlock" => {
+            by_name(&|name| v3lockpb::UnlockRequest { key: name.into() }.encode_to_vec())
+        }
+        "/v3electionpb.Election/Campaign" => by_lease(&|name, lease| {
+            let (name, value) = (name.into(), b"v".into());
+            v3electionpb::CampaignRequest { name, lease, value }.encode_to_vec()
+        }),
+        "/v3electionpb.Election/Proclaim" => by_lease(&|name, lease| {
+            let (leader, value) = (leader(name, lease), b"v".into());
             v3electionpb::ProclaimRequest { leader, value }.encode_to_vec()
         }),
         "/v3electionpb.Election/Leader" | "/v3electionpb.Election/Observe" => {
-            each(&|name| v3electionpb::LeaderRequest { name: name.into() }.encode_to_vec())
+            by_name(&|name| v3electionpb::LeaderRequest { name: name.into() }.encode_to_vec())
         }
-        "/v3electionpb.Election/Resign" => {
-            each(&|name| v3electionpb::ResignRequest { leader: key(name) }.encode_to_vec())
-        }
+        "/v3electionpb.Election/Resign" => by_lease(&|name, lease| {
+            let leader = leader(name, lease);
+            v3electionpb::ResignRequest { leader }.encode_to_vec()
+        }),
         other => panic!("the matrix does not know {other}"),
     }
 }
