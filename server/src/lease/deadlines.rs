@@ -112,10 +112,32 @@ impl Deadlines {
         }
     }
 
-    /// The log no longer says what is left of a lease.
+    /// The log no longer says what is left of a lease, unless a new note is on its way.
     pub fn forget_note(&mut self, id: i64) {
-        if let Some(deadline) = self.leases.get_mut(&id) {
+        if let Some(deadline) = self.leases.get_mut(&id)
+            && deadline.note == Note::Some
+        {
             deadline.note = Note::None;
+        }
+    }
+
+    /// The log says what is left of a lease, by an earlier leader's word.
+    pub fn noted(&mut self, id: i64) {
+        if let Some(deadline) = self.leases.get_mut(&id)
+            && deadline.note == Note::None
+        {
+            deadline.note = Note::Some;
+        }
+    }
+
+    /// An earlier leader took its note back because the lease was renewed: promised anew.
+    pub fn unnoted(&mut self, lease: &Lease, grace: Duration, now: Instant) {
+        self.forget_note(lease.id);
+        if let Some(Deadline { end, note, .. }) = self.leases.get(&lease.id).copied() {
+            let since_then = self.past(now + seconds(lease.ttl) + grace) + 1;
+            if since_then > end {
+                self.set(lease.id, seconds(lease.ttl) + grace, note, now);
+            }
         }
     }
 
@@ -256,5 +278,22 @@ mod tests {
         let rest = deadlines.notes(9, start + 900 * SECOND);
         assert_eq!(rest, [LeaseCheckpoint { id: 2, remaining_ttl: 101 }]);
         assert!(deadlines.notes(9, start + 999 * SECOND).is_empty());
+    }
+
+    #[test]
+    fn a_note_on_its_way_outlives_that_an_older_one_is_forgotten() {
+        let start = Instant::now();
+        let leases = [lease(7, 1000, 900)];
+        let mut deadlines = Deadlines::promised(&leases, SECOND, start);
+        // Its client renews it, and until that is in the log a new note is made.
+        let now = start + 300 * SECOND;
+        assert_eq!(deadlines.renew(7, 1000, now), Renewal::Noted);
+        assert_eq!(deadlines.notes(9, now).len(), 1);
+        deadlines.forget_note(7);
+        assert_eq!(deadlines.renew(7, 1000, now), Renewal::Undecided);
+        deadlines.settle_note(7);
+        assert_eq!(deadlines.renew(7, 1000, now), Renewal::Noted);
+        deadlines.forget_note(7);
+        assert_eq!(deadlines.renew(7, 1000, now), Renewal::Renewed);
     }
 }

@@ -8,6 +8,8 @@
 //!   an election timeout: late at most, never early.
 //! - Lest long leases live for ever where leaders change often, what is left of them is noted in the
 //!   log every few minutes; a client that renews such a lease waits until the note is gone again.
+//! - Entries of earlier terms may be applied after the election, notes and their ends among them. Until
+//!   all are, a new leader ends no lease and notes nothing.
 //!
 //! This folder knows what leases are due; `raft/leases.rs` confirms, proposes, and asks the leader.
 
@@ -22,7 +24,7 @@ use deadlines::Deadlines;
 use proto::etcdserverpb::LeaseCheckpoint;
 use proto::internal::{Command, command::Op};
 use store::Refusal;
-use store::mvcc::Response;
+use store::mvcc::{Lease, Response};
 use tokio::sync::oneshot;
 
 use crate::metrics::METRICS;
@@ -62,7 +64,20 @@ pub struct Lessor {
 #[derive(Debug)]
 struct Leading {
     term: u64,
+    /// What each lease has beside its time, because it is not known when it was renewed.
+    grace: Duration,
     deadlines: Deadlines,
+}
+
+impl Leading {
+    /// A note of an earlier leader was applied, which leaves the lease like this.
+    fn inherit(&mut self, lease: Lease, now: Instant) {
+        match lease.remaining {
+            // Its client may have been told that it was renewed.
+            0 => self.deadlines.unnoted(&lease, self.grace, now),
+            _ => self.deadlines.noted(lease.id),
+        }
+    }
 }
 
 impl Lessor {
@@ -81,7 +96,7 @@ impl Lessor {
             // Read under the lock, which whatever is applied meanwhile waits for.
             let leases = self.current.load().leases();
             let deadlines = Deadlines::promised(&leases, grace, Instant::now());
-            *leading = Some(Leading { term, deadlines });
+            *leading = Some(Leading { term, grace, deadlines });
         }
     }
 
@@ -103,28 +118,49 @@ impl Lessor {
                     leading.deadlines.remove(revoke.id);
                 }
             }
+            (Some(Op::LeaseCheckpoint(notes)), Ok(_)) => {
+                let mut leading = self.lock();
+                // Whoever proposed one in this term hears of it by itself.
+                let Some(leading) = leading.as_mut().filter(|it| it.term != command.only_in_term)
+                else {
+                    return;
+                };
+                let store = self.current.load();
+                let noted = notes.checkpoints.iter().filter_map(|note| store.lease(note.id));
+                noted.for_each(|lease| leading.inherit(lease, Instant::now()));
+            }
             _ => {}
         }
     }
 
     /// Leases to revoke in the term that is returned.
     pub fn due(&self, max: usize) -> Option<(u64, Vec<i64>)> {
+        self.due_at(max, Instant::now())
+    }
+
+    fn due_at(&self, max: usize, now: Instant) -> Option<(u64, Vec<i64>)> {
         let mut leading = self.lock();
-        let Leading { term, deadlines } = leading.as_mut()?;
-        Some((*term, deadlines.due(max, Instant::now()))).filter(|(_, due)| !due.is_empty())
+        let leading = leading.as_mut().filter(|leading| self.has_caught_up(leading))?;
+        Some((leading.term, leading.deadlines.due(max, now))).filter(|(_, due)| !due.is_empty())
     }
 
     /// What is left of long leases, to be noted in the term that is returned.
     pub fn notes(&self, max: usize) -> Option<(u64, Vec<LeaseCheckpoint>)> {
         let mut leading = self.lock();
-        let Leading { term, deadlines } = leading.as_mut()?;
-        Some((*term, deadlines.notes(max, Instant::now()))).filter(|(_, notes)| !notes.is_empty())
+        let leading = leading.as_mut().filter(|leading| self.has_caught_up(leading))?;
+        let notes = leading.deadlines.notes(max, Instant::now());
+        Some((leading.term, notes)).filter(|(_, notes)| !notes.is_empty())
+    }
+
+    /// Entries of earlier terms are applied: until then one may come that gives a lease more time.
+    fn has_caught_up(&self, leading: &Leading) -> bool {
+        self.current.load().applied().term >= leading.term
     }
 
     /// Renews a lease, as the leader. Also says in which term, and for how many seconds.
     pub fn renew(&self, id: i64) -> Option<(u64, i64, Renewal)> {
         let mut leading = self.lock();
-        let Leading { term, deadlines } = leading.as_mut()?;
+        let Leading { term, deadlines, .. } = leading.as_mut()?;
         let Some(lease) = self.current.load().lease(id) else {
             return Some((*term, 0, Renewal::Unknown));
         };
@@ -164,5 +200,97 @@ impl Lessor {
             Some(leading) => leading.deadlines.in_order(),
             None => self.current.load().leases().iter().map(|lease| lease.id).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::etcdserverpb::{LeaseCheckpointRequest, LeaseGrantRequest};
+    use store::LogId;
+    use store::engine::MemoryEngine;
+    use store::mvcc::{Input, Store, StoreOptions};
+
+    const ID: i64 = 7;
+    const TTL: i64 = 1000;
+
+    /// What a member applies, with a lease that an earlier leader noted something of.
+    struct Member {
+        lessor: Lessor,
+    }
+
+    impl Member {
+        fn new(noted: i64) -> Self {
+            let store =
+                Store::open(Arc::new(MemoryEngine::default()), StoreOptions::default()).unwrap();
+            let member = Self { lessor: Lessor::new(Arc::new(Current::new(store))) };
+            member.apply(1, Op::LeaseGrant(LeaseGrantRequest { id: ID, ttl: TTL }));
+            member.note(1, noted);
+            member
+        }
+
+        /// A command that counts in `term` only, in an entry of that term.
+        fn apply(&self, term: u64, op: Op) {
+            let command = Command { only_in_term: term, ..Command::from(op) };
+            let outcome = self.enter(term, Input::Command(&command));
+            self.lessor.applied(&command, &outcome);
+        }
+
+        fn enter(&self, term: u64, input: Input<'_>) -> Result<Response, Refusal> {
+            let store = self.lessor.current.load();
+            let id = LogId { term, index: store.applied().index + 1 };
+            store.apply(id, input).unwrap().outcome
+        }
+
+        fn note(&self, term: u64, remaining_ttl: i64) {
+            let checkpoints = vec![LeaseCheckpoint { id: ID, remaining_ttl }];
+            self.apply(term, Op::LeaseCheckpoint(LeaseCheckpointRequest { checkpoints }));
+        }
+
+        fn left(&self) -> i64 {
+            self.lessor.time_to_live(ID).unwrap().ttl.unwrap()
+        }
+
+        fn renew(&self) -> Renewal {
+            self.lessor.renew(ID).unwrap().2
+        }
+    }
+
+    #[test]
+    fn a_note_taken_back_before_the_election_counts_when_it_is_applied_after_it() {
+        let member = Member::new(5);
+        member.lessor.lead(2, Duration::ZERO);
+        assert!(member.left() <= 5);
+        // The client was told that it has all of the time.
+        member.note(1, 0);
+        assert!(member.left() > TTL / 2, "{}", member.left());
+        assert_eq!(member.renew(), Renewal::Renewed);
+    }
+
+    #[test]
+    fn a_note_from_before_the_election_is_taken_back_though_it_is_applied_after_it() {
+        let member = Member::new(0);
+        member.lessor.lead(2, Duration::ZERO);
+        member.note(1, 5);
+        assert_eq!(member.renew(), Renewal::Noted);
+        assert!(member.left() > TTL / 2, "late at most");
+        member.note(2, 0);
+        assert_eq!(member.renew(), Renewal::Noted);
+        member.lessor.forget_notes(2, [ID]);
+        assert_eq!(member.renew(), Renewal::Renewed);
+    }
+
+    #[test]
+    fn a_new_leader_ends_nothing_before_it_has_applied_what_others_left() {
+        let member = Member::new(5);
+        member.lessor.lead(2, Duration::ZERO);
+        let ended = Instant::now() + Duration::from_secs(60);
+        assert_eq!(member.lessor.due_at(9, ended), None);
+        member.note(1, 0);
+        assert_eq!(member.lessor.due_at(9, ended), None);
+        member.enter(2, Input::Blank).unwrap();
+        assert_eq!(member.lessor.due_at(9, ended), None);
+        let ended = ended + Duration::from_secs(TTL.unsigned_abs());
+        assert_eq!(member.lessor.due_at(9, ended), Some((2, vec![ID])));
     }
 }

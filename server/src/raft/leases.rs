@@ -225,8 +225,13 @@ impl Office {
         }
         let (mut left, noted) = self.answer_each(calls);
         if !noted.is_empty() {
-            let (again, noted) = self.answer_each(self.clear_notes(noted).await);
-            left.extend(again);
+            let mut noted = self.clear_notes(noted).await;
+            // That may have taken long, or the process was paused meanwhile.
+            if begun.elapsed() < patience {
+                let (again, still_noted) = self.answer_each(noted);
+                left.extend(again);
+                noted = still_noted;
+            }
             left.extend(noted);
         }
         unanswered(left)
