@@ -133,7 +133,8 @@ impl lease_server::Lease for Lease {
         request: Request<LeaseTimeToLiveRequest>,
     ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
         let gate = self.replica.gate();
-        let client = gate.client(&request);
+        // Auth may be switched on meanwhile.
+        let client = Client::of(&request);
         let request = request.into_inner();
         gate.check_user(&client).await?;
         let pass = gate.admit(&client, &Need::of_time_to_live(&request)).await?;
@@ -149,6 +150,11 @@ impl lease_server::Lease for Lease {
                 None => told = Told::default(),
             }
             gate.recheck(pass)?;
+            // More may have been attached since the client was admitted: these are what it is told.
+            if gate.is_on() {
+                let needs = attached.iter().map(|key| Need::Read { key, end: b"" });
+                gate.recheck(gate.admit(&client, &needs.collect::<Vec<_>>()).await?)?;
+            }
         }
         let header = Some(self.identity.header(&self.replica, self.replica.store().revision()));
         let (ttl, granted_ttl) = (told.ttl.unwrap_or(-1), told.granted);
