@@ -1,4 +1,4 @@
-//! The quota: how far the data may grow, live keys and history together.
+//! The quota: how far the data may grow, live keys, history and leases together.
 //!
 //! At the quota only growth is refused. What deletes, shortens, compacts or overwrites with as many bytes
 //! passes, so that there is a way out, and the alarm that goes with it ends by itself once a tenth of the

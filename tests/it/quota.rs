@@ -9,6 +9,7 @@ use proto::etcdserverpb::{
     AlarmMember, AlarmRequest, AlarmType, CompactionRequest, DeleteRangeRequest, LeaseGrantRequest,
     LeaseRevokeRequest, PutRequest, StatusRequest,
 };
+use tokio::task::JoinSet;
 use tonic::{Code, Status};
 
 const QUOTA: usize = 1 << 20;
@@ -91,6 +92,38 @@ impl Server {
 fn assert_no_space(status: &Status) {
     let expected = "etcdserver: mvcc: database space exceeded";
     assert_eq!((status.code(), status.message()), (Code::ResourceExhausted, expected));
+}
+
+/// They take memory as long as they live, which is as long as somebody likes.
+#[tokio::test]
+async fn leases_reach_the_quota_and_their_end_makes_room() {
+    let mut server = Server::start(&[]).await;
+    let (mut granted, mut refused) = (Vec::new(), None);
+    while refused.is_none() {
+        let mut grants = JoinSet::new();
+        for _ in 0..100 {
+            let mut lease = server.client.lease.clone();
+            let grant = LeaseGrantRequest { ttl: 9_000_000_000, id: 0 };
+            grants.spawn(async move { lease.lease_grant(grant).await });
+        }
+        for answer in grants.join_all().await {
+            match answer {
+                Ok(answer) => granted.push(answer.get_ref().id),
+                Err(status) => refused = Some(status),
+            }
+        }
+        assert!(granted.len() < QUOTA / 100, "the quota is never reached");
+    }
+    assert_no_space(&refused.unwrap());
+    assert!(granted.len() > QUOTA / 400, "{} leases", granted.len());
+    let status = server.client.maintenance.status(StatusRequest {}).await.unwrap().into_inner();
+    assert!(status.db_size_in_use as usize > QUOTA * 9 / 10, "{}", status.db_size_in_use);
+    assert_no_space(&server.put("key", 1).await.unwrap_err());
+    for id in granted.drain(..granted.len() / 4) {
+        server.client.lease.lease_revoke(LeaseRevokeRequest { id }).await.unwrap();
+    }
+    server.wait_calm().await;
+    server.put("key", 1).await.unwrap();
 }
 
 #[tokio::test]

@@ -119,9 +119,8 @@ impl maintenance_server::Maintenance for Maintenance {
     ) -> Result<Response<StatusResponse>, Status> {
         let store = self.replica.store();
         let standing = self.replica.standing();
-        let sizes = store.sizes();
         // Never 0: etcdctl divides by the one and etcd never reports the other empty.
-        let in_use = (sizes.live_bytes + sizes.history_bytes).max(1);
+        let in_use = store.used_bytes().max(1);
         let mut errors = Vec::new();
         if standing.leader == 0 {
             errors.push("etcdserver: no leader".to_owned());

@@ -77,11 +77,11 @@ impl Sources {
     pub fn data(&self, text: &mut Text) {
         let store = self.replica.store();
         let (sizes, engine) = (store.sizes(), store.engine_stats());
-        let in_use = (sizes.live_bytes + sizes.history_bytes).max(1);
+        let in_use = store.used_bytes().max(1);
         let all = self.disk.physical_bytes().max(in_use);
         for (name, help, value) in [
             ("etcd_mvcc_db_total_size_in_bytes", "Size on disk, the log included.", all),
-            ("etcd_mvcc_db_total_size_in_use_in_bytes", "Live data and history.", in_use),
+            ("etcd_mvcc_db_total_size_in_use_in_bytes", "Live data, history and leases.", in_use),
             ("etcd_debugging_mvcc_keys_total", "Live keys.", sizes.keys),
             ("kvd_history_bytes", "History that no compaction has removed.", sizes.history_bytes),
             ("kvd_recent_bytes", "Rows that only memory and the log hold.", sizes.recent_bytes),

@@ -19,6 +19,10 @@ use crate::Fatal;
 use crate::engine::WriteBatch;
 use prost::encoding::{decode_varint, encode_varint};
 
+/// What a lease counts towards the quota: the RAM that it was measured to cost a leader, with its
+/// deadline and a key. Also one without keys, whose grant nothing else counts.
+const LEASE_BYTES: u64 = 300;
+
 /// What a change costs in RAM until the next checkpoint, roughly.
 const CHANGE_BYTES: usize = 16;
 
@@ -148,6 +152,10 @@ pub(super) type Changes = Vec<(i64, Option<Lease>)>;
 impl Leases {
     pub(super) fn len(&self) -> usize {
         self.by_id.len()
+    }
+
+    pub(super) fn used_bytes(&self) -> u64 {
+        self.len() as u64 * LEASE_BYTES
     }
 
     pub(super) fn handle(&self, id: i64) -> Option<Handle> {

@@ -66,7 +66,7 @@ pub enum Step<T> {
     Done(T),
 }
 
-/// How much there is. `live_bytes + history_bytes` is what a quota counts.
+/// How much there is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sizes {
     /// Keys, values and a constant for each live key.
@@ -130,10 +130,10 @@ impl Store {
         self.engine.stats()
     }
 
-    /// What a quota counts.
+    /// What a quota counts: live keys, history, and leases, which nothing else would bound.
     pub fn used_bytes(&self) -> u64 {
         let state = self.state();
-        state.live_bytes + state.history_bytes
+        state.live_bytes + state.history_bytes + state.leases.used_bytes()
     }
 
     /// The row written at `at`; `None` when a compaction has removed it, or there never was one.

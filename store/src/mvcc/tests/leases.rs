@@ -35,6 +35,16 @@ fn a_revoke_deletes_its_keys_in_order_in_one_revision() {
 }
 
 #[test]
+fn leases_count_as_long_as_they_live() {
+    let mut harness = Harness::new();
+    let before = harness.store.used_bytes();
+    (1..=10).for_each(|id| harness.grant(id, 9_000_000_000));
+    assert_eq!(harness.store.used_bytes(), before + 10 * 300);
+    (1..=10).for_each(|id| harness.revoke(id));
+    assert_eq!(harness.store.used_bytes(), before);
+}
+
+#[test]
 fn what_a_leader_decided_by_its_clock_counts_in_its_term_only() {
     let mut harness = Harness::new();
     harness.grant(7, 60);
