@@ -194,6 +194,7 @@ impl RaftStateMachine<Types> for Machine {
         });
         let store = installed.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
         let revision = store.revision();
+        self.gate.tokens.passed_over();
         self.current.replace(store);
         self.gate.look();
         self.publish.jump(revision);

@@ -69,4 +69,11 @@ impl Tokens {
             tokens.applied(id, op);
         }
     }
+
+    /// Entries of the log are passed over, which may have ended any of the simple tokens.
+    pub fn passed_over(&self) {
+        if let Self::Simple(tokens) = self {
+            tokens.forget_all();
+        }
+    }
 }

@@ -79,7 +79,7 @@ impl Simple {
             }
             Op::UserDelete(of) => self.forget(&of.name),
             Op::UserChangePassword(of) => self.forget(&of.name),
-            Op::AuthDisable(_) => self.lock().tokens.clear(),
+            Op::AuthDisable(_) => self.forget_all(),
             _ => {}
         }
     }
@@ -91,6 +91,10 @@ impl Simple {
             known.tokens.retain(|_, issued| now < issued.until);
         }
         known.tokens.insert(token, Issued { user, until: now + self.ttl });
+    }
+
+    pub(super) fn forget_all(&self) {
+        self.lock().tokens.clear();
     }
 
     fn forget(&self, user: &str) {
