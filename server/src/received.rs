@@ -7,6 +7,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming};
@@ -18,28 +19,50 @@ use crate::limits;
 use crate::metrics::Messages;
 
 /// A request's body from a connection.
-pub struct Received {
-    body: Incoming,
+pub struct Received<B = Incoming> {
+    body: B,
     /// Of a stream: where in its messages it is. Between two it may rest. And what is claimed for the
     /// buffer its messages are read into, which never becomes smaller.
     messages: Option<(Messages, Claim)>,
     /// Bytes of the message that is not whole.
     unfinished: usize,
     claim: Claim,
-    /// When the rest should be there. Only while somebody waits for it.
+    /// What a message may take, and when the rest of this one should be there. Only while somebody waits
+    /// for it.
+    timeout: Duration,
     deadline: Option<Pin<Box<Sleep>>>,
+    /// Whoever reads it finds no message begun.
+    rests: bool,
 }
 
-impl Received {
-    pub fn new(body: Incoming) -> Received {
+impl<B> Received<B>
+where
+    B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Unpin,
+{
+    pub fn new(body: B) -> Received<B> {
+        Received::within(body, limits::MESSAGE_TIMEOUT)
+    }
+
+    pub fn within(body: B, timeout: Duration) -> Received<B> {
+        let (messages, deadline) = Default::default();
         let claim = budget::REQUESTS.claim();
-        Received { body, messages: None, unfinished: 0, claim, deadline: None }
+        Received { body, messages, unfinished: 0, claim, timeout, deadline, rests: false }
     }
 
     /// The same for a method that takes a stream of messages.
-    pub fn stream(mut self) -> Received {
+    pub fn stream(mut self) -> Received<B> {
         self.messages = Some((Messages::default(), budget::READ_BUFFERS.claim()));
         self
+    }
+
+    /// A message of another kind of stream was whole, and so many bytes of the next one have come: it has
+    /// its own time, which does not begin before it does.
+    pub fn message_ended(&mut self, begun: usize) {
+        self.unfinished = begun;
+        self.rests = begun == 0;
+        self.deadline = None;
+        // A smaller claim always has room.
+        let _ = self.claim.resize(begun.saturating_sub(limits::UNFINISHED_BYTES_FREE));
     }
 
     pub fn is_end_stream(&self) -> bool {
@@ -54,7 +77,7 @@ impl Received {
             Poll::Pending => self.poll_deadline(cx),
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Ready(Some(Err(error))) => {
-                Poll::Ready(Some(Err(Status::from_error(Box::new(error)))))
+                Poll::Ready(Some(Err(Status::from_error(error.into()))))
             }
             Poll::Ready(Some(Ok(frame))) => {
                 let taken = frame.data_ref().map_or(Ok(()), |data| self.take(data));
@@ -64,6 +87,7 @@ impl Received {
     }
 
     fn take(&mut self, data: &Bytes) -> Result<(), Status> {
+        self.rests = false;
         self.unfinished = match &mut self.messages {
             None => self.unfinished + data.len(),
             Some((messages, buffer)) => {
@@ -91,11 +115,10 @@ impl Received {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if self.messages.is_some() && self.unfinished == 0 {
+        if self.rests || self.messages.is_some() && self.unfinished == 0 {
             return Poll::Pending;
         }
-        let deadline =
-            self.deadline.get_or_insert_with(|| Box::pin(sleep(limits::MESSAGE_TIMEOUT)));
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(self.timeout)));
         match deadline.as_mut().poll(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(()) => {

@@ -29,6 +29,11 @@ impl Boundary {
         false
     }
 
+    /// Whether nothing but blanks was seen of this value.
+    pub fn is_before_value(&self) -> bool {
+        self.depth == 0
+    }
+
     fn ends_with(&mut self, byte: u8) -> bool {
         if self.in_string {
             match byte {
@@ -69,6 +74,17 @@ mod tests {
             assert!(whole.is_none_or(|at| at > end && at - step <= end), "{step}: {whole:?}");
         }
         assert!(Boundary::default().is_whole(json));
+    }
+
+    #[test]
+    fn a_value_begins_with_its_first_byte() {
+        for (bytes, before) in
+            [("", true), (" \n", true), ("{", false), (" [", false), ("{}", true)]
+        {
+            let mut boundary = Boundary::default();
+            boundary.is_whole(bytes.as_bytes());
+            assert_eq!(boundary.is_before_value(), before, "{bytes:?}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use prost::Message as _;
 use prost_reflect::{
     DescriptorPool, DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions,
@@ -74,18 +74,23 @@ pub fn to_json(kind: &MessageDescriptor, message: Bytes) -> Result<Vec<u8>, Stat
 }
 
 /// The JSON values of a request's body, one after the other.
-pub struct Values {
-    body: Received,
+pub struct Values<B = Incoming> {
+    body: Received<B>,
     bytes: BytesMut,
     boundary: Boundary,
     bytes_max: usize,
+    /// There may be more than one, with any time between them.
+    is_stream: bool,
 }
 
-impl Values {
+impl<B> Values<B>
+where
+    B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Unpin,
+{
     /// A message may take as much in JSON as base64 and escapes make of it.
-    pub fn new(body: Incoming, message_bytes_max: usize) -> Values {
+    pub fn new(body: Received<B>, message_bytes_max: usize, is_stream: bool) -> Values<B> {
         let (bytes, boundary) = Default::default();
-        Values { body: Received::new(body), bytes, boundary, bytes_max: message_bytes_max * 2 }
+        Values { body, bytes, boundary, bytes_max: message_bytes_max * 2, is_stream }
     }
 
     /// The next one as protobuf; None at the end of the body.
@@ -95,11 +100,18 @@ impl Values {
                 && let Some((message, length)) = first(&self.bytes, kind)?
             {
                 self.bytes.advance(length);
+                self.body.message_ended(self.bytes.len());
                 return Ok(Some(message));
+            }
+            if self.is_stream && self.boundary.is_before_value() {
+                self.bytes = BytesMut::new();
+                self.boundary = Boundary::default();
+                self.body.message_ended(0);
             }
             if !read_piece(&mut self.body, &mut self.bytes, self.bytes_max).await? {
                 let Some((message, _)) = first(&self.bytes, kind)? else { return Ok(None) };
                 self.bytes.clear();
+                self.body.message_ended(0);
                 return Ok(Some(message));
             }
         }
@@ -129,7 +141,42 @@ type Skipped = serde::de::IgnoredAny;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::mpsc;
+
     use super::*;
+    use crate::body::RequestBody;
+
+    /// A stream that began with this, whose messages have no time at all.
+    async fn stream(sent: &'static str) -> (Values<RequestBody>, mpsc::Sender<Bytes>) {
+        let (sender, pieces) = mpsc::channel(1);
+        sender.send(sent.into()).await.unwrap();
+        let body = Received::within(RequestBody::pieces(pieces), Duration::ZERO);
+        (Values::new(body, 1 << 20, true), sender)
+    }
+
+    #[tokio::test]
+    async fn a_stream_rests_between_its_values_and_not_within_them() {
+        let kind = &call("/etcdserverpb.Lease/LeaseKeepAlive").unwrap().request;
+        let (mut late, _begun) = stream(r#"{"ID":"1"} {"ID""#).await;
+        let (mut resting, more) = stream("{\"ID\":\"1\"}\r\n").await;
+        for values in [&mut late, &mut resting] {
+            assert!(values.next(kind).await.unwrap().is_some());
+        }
+        tokio::select! {
+            biased;
+            ended = resting.next(kind) => panic!("it may rest: {ended:?}"),
+            ended = late.next(kind) => {
+                assert_eq!(ended.unwrap_err().code(), tonic::Code::DeadlineExceeded);
+            }
+        }
+        more.send("\n{\"ID\":\"2\"}".into()).await.unwrap();
+        assert!(resting.next(kind).await.unwrap().is_some());
+        more.send("{".into()).await.unwrap();
+        let ended = resting.next(kind).await.unwrap_err();
+        assert_eq!(ended.code(), tonic::Code::DeadlineExceeded);
+    }
 
     fn json_of(path: &str, json: &str) -> String {
         let call = call(path).unwrap();

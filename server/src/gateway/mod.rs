@@ -29,12 +29,13 @@ use bytes::{Bytes, BytesMut};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, TE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use tokio::sync::mpsc;
 use tonic::Status;
 
 use self::messages::{Call, Values, framed};
 use crate::body::RequestBody;
+use crate::budget::{self, Claim};
 use crate::limits;
 use crate::pages::Answer;
 use crate::received::Received;
@@ -82,11 +83,12 @@ async fn call_service(
     request: Request<Incoming>,
 ) -> Result<http::Response<tonic::body::Body>, Status> {
     let (parts, body) = request.into_parts();
-    let mut values = Values::new(body, services.message_bytes_max);
+    let body = Received::new(body);
+    let mut values = Values::new(body, services.message_bytes_max, call.takes_stream);
     let body = if call.takes_stream {
         let (sender, pieces) = mpsc::channel(limits::GATEWAY_MESSAGES_AHEAD);
         tokio::spawn(pass_on(values, call, sender));
-        RequestBody::Pieces(pieces)
+        RequestBody::pieces(pieces)
     } else {
         let message = values.next(&call.request).await?.unwrap_or_default();
         RequestBody::Whole(Some(framed(&message)))
@@ -104,12 +106,35 @@ async fn call_service(
 /// Hands the messages of a stream on as they come. One that makes no sense ends it, as in etcd.
 async fn pass_on(mut values: Values, call: Arc<Call>, sender: mpsc::Sender<Bytes>) {
     loop {
-        match values.next(&call.request).await {
-            Ok(Some(message)) if sender.send(framed(&message)).await.is_ok() => {}
-            Ok(_) => return,
+        let message = match counted(values.next(&call.request).await) {
+            Ok(Some(message)) => message,
+            Ok(None) => return,
             Err(status) => return tracing::debug!("gateway: {}", status.message()),
+        };
+        if sender.send(message).await.is_err() {
+            return;
         }
     }
+}
+
+/// A message that counts until its call takes it.
+struct Counted {
+    message: Bytes,
+    _claim: Claim,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.message
+    }
+}
+
+fn counted(message: Result<Option<Bytes>, Status>) -> Result<Option<Bytes>, Status> {
+    let Some(message) = message? else { return Ok(None) };
+    let message = framed(&message);
+    let mut claim = budget::REQUESTS.claim();
+    claim.resize(message.len())?;
+    Ok(Some(Bytes::from_owner(Counted { message, _claim: claim })))
 }
 
 /// What a call is told beside its message: the token, and what the client says with the gateway's own
@@ -132,7 +157,14 @@ fn metadata(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// Reads a body up to a limit, a piece at a time.
-async fn read_piece(body: &mut Received, into: &mut BytesMut, max: usize) -> Result<bool, Status> {
+async fn read_piece<B>(
+    body: &mut Received<B>,
+    into: &mut BytesMut,
+    max: usize,
+) -> Result<bool, Status>
+where
+    B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Unpin,
+{
     let next = std::future::poll_fn(|cx| body.poll_frame(cx)).await;
     let Some(frame) = next else { return Ok(false) };
     let frame = frame?;

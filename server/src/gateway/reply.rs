@@ -32,7 +32,7 @@ pub async fn translate(response: Response<Body>, call: Arc<Call>) -> Response<Bo
     match first {
         Some(Ok(json)) if gives_stream => {
             let body = Body::new(Begun { first: Some(line("result", &json)), rest: lines });
-            answer(StatusCode::OK, body)
+            unsent::in_pieces(answer(StatusCode::OK, body), MethodKind::BidiStream)
         }
         Some(Ok(json)) => whole_answer(json),
         Some(Err(status)) if gives_stream => stream_error(&status),
@@ -120,6 +120,10 @@ impl Lines {
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Vec<u8>, Status>>> {
         loop {
             if let Some(message) = take_frame(&mut self.bytes) {
+                if self.bytes.is_empty() || message.len() > limits::ANSWER_PIECE_BYTES {
+                    // What is left would keep all that was read.
+                    self.bytes = BytesMut::from(&self.bytes[..]);
+                }
                 return Poll::Ready(Some(to_json(&self.call.response, message)));
             }
             if self.ended {

@@ -230,6 +230,8 @@ impl State {
 
     /// Forgets a stream with its watchers.
     pub(super) fn remove_stream(&mut self, stream: usize) {
+        // All at once: to look for each of them among the others takes the square of their number.
+        self.streams[stream].lagging.clear();
         for key in self.streams[stream].watchers.values().copied().collect::<Vec<_>>() {
             self.remove_watcher(key);
         }

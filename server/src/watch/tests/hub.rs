@@ -480,6 +480,39 @@ impl Expected {
 }
 
 #[test]
+fn a_stream_that_ends_takes_its_lagging_watchers_with_it() {
+    let mut world = World::new();
+    let all = WatchCreateRequest { key: "a".into(), range_end: "\0".into(), ..Default::default() };
+    world.run(Op::Open);
+    world.run(Op::Open);
+    let (mut ends, mut stays) = (world.clients.remove(0), world.clients.remove(0));
+    for client in [&mut ends, &mut stays] {
+        // As many as the queue has room for after the answers were read, and more.
+        for _ in 0..2 * LIMITS.queue_responses {
+            client.create(&world.model, all.clone());
+            client.read(&world.model, usize::MAX);
+        }
+    }
+    let change = vec![vec![("a".into(), Some("x".into()))]];
+    world.run(Op::Apply(change));
+    world.run(Op::Publish);
+    world.advance();
+    let before = world.hub.stats();
+    let watchers = 2 * LIMITS.queue_responses;
+    assert_eq!((before.streams, before.watchers), (2, 2 * watchers));
+    assert_eq!(before.lagging, 2 * (watchers - LIMITS.queue_responses));
+
+    drop(ends);
+    let after = world.hub.stats();
+    assert_eq!((after.streams, after.watchers), (1, watchers));
+    assert_eq!(after.lagging, watchers - LIMITS.queue_responses);
+    assert_eq!(world.lane.state().watchers.len(), watchers);
+    // And the other has lost nothing by it.
+    world.clients.push(stays);
+    world.finish();
+}
+
+#[test]
 fn filters_are_etcds() {
     let filters = vec![FilterType::Noput as i32, 77];
     let spec = Spec::new(WatchCreateRequest { filters, ..Default::default() }).unwrap();
