@@ -63,6 +63,9 @@ pub const HTTP1_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for a TLS handshake, as in etcd.
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What stands for a time without end where there has to be one: an `Instant` can be so much later.
+pub const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// HTTP/2 flow control: bytes a client may send ahead on one stream and on one connection.
 pub const H2_STREAM_WINDOW: u32 = 1 << 20;
 pub const H2_CONNECTION_WINDOW: u32 = 2 << 20;
