@@ -22,6 +22,7 @@ use super::machine::SnapshotFile;
 use super::types::{self, Types};
 use super::{change, corruption, leases, transfer, wire};
 use crate::lease::Call;
+use crate::replica::Current;
 use crate::snapshots::Snapshots;
 
 /// This member's end of [`peer_server::Peer`].
@@ -56,6 +57,11 @@ impl PeerService {
         leases: mpsc::UnboundedSender<Call>,
     ) -> PeerService {
         PeerService { raft, handle, me, snapshots, leases, received: Arc::default() }
+    }
+
+    /// Knows who is a member.
+    pub fn current(&self) -> Arc<Current> {
+        self.handle.current.clone()
     }
 
     /// Every request is meant for this member of this cluster, and comes from a member that was
