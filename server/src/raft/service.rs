@@ -86,9 +86,17 @@ impl PeerService {
         if store.is_removed(identity.from) {
             return Err(Status::permission_denied(REMOVED));
         }
-        // Who has lost its log has voted and acknowledged what it does not know any more.
+        // Who has lost its log has voted and acknowledged what it does not know any more. It may have
+        // lost the table of members, too; but nobody else is to end a member.
         if ![0, log].contains(&identity.to_log) {
-            crate::stop::because(LOST_LOG_REMEDY);
+            if !store.has_members() || store.is_member(identity.from) {
+                crate::stop::because(LOST_LOG_REMEDY);
+            }
+            return Err(Status::failed_precondition(format!(
+                "log mismatch: this member's log is {log:x}, the request is for {:x}, from {:x}, \
+                 which is not known to be a member",
+                identity.to_log, identity.from
+            )));
         }
         if ![0, identity.from_log].contains(&store.log_of(identity.from)) {
             return Err(Status::permission_denied(LOST_LOG));

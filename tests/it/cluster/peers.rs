@@ -73,6 +73,7 @@ async fn messages_for_somebody_else_are_refused() {
         let wrong = [
             (Identity { cluster_id: 7, ..right }, "cluster ID mismatch: "),
             (Identity { to: other, ..right }, "member ID mismatch: "),
+            (Identity { from: 7, to_log: 7, ..right }, "log mismatch: "),
         ];
         for (identity, why) in wrong {
             for status in answers(&mut peer, identity).await {
