@@ -58,7 +58,7 @@ impl Acceptor {
         Ok(Acceptor { who, config, check_address, last_refusal: Mutex::default() })
     }
 
-    /// None: it was refused, which is logged.
+    /// None: it was refused, which is logged, or wanted nothing.
     pub async fn accept(
         &self,
         stream: TcpStream,
@@ -67,7 +67,7 @@ impl Acceptor {
         let handshake =
             tokio::time::timeout(limits::TLS_HANDSHAKE_TIMEOUT, self.secure(stream, from));
         let refused = match handshake.await {
-            Ok(Ok(secured)) => return Some(secured),
+            Ok(Ok(secured)) => return secured,
             Ok(Err(why)) => why,
             Err(_) => format!("no handshake within {:?}", limits::TLS_HANDSHAKE_TIMEOUT),
         };
@@ -79,10 +79,15 @@ impl Acceptor {
         &self,
         mut stream: TcpStream,
         from: Option<SocketAddr>,
-    ) -> Result<(Stream, Option<ClientCertificate>), String> {
+    ) -> Result<Option<(Stream, Option<ClientCertificate>)>, String> {
         let failed = |error: io::Error| reason::of(&error);
         let mut first = [0; HTTP2_PREFACE.len()];
-        let seen = stream.peek(&mut first).await.map_err(failed)?;
+        // Whoever only looks whether the port is open ends the connection, or resets it.
+        let seen = stream.peek(&mut first).await.unwrap_or(0);
+        if seen == 0 {
+            tracing::debug!(?from, "a {} ended its connection without a byte", self.who);
+            return Ok(None);
+        }
         if first[0] != HANDSHAKE {
             // A gRPC client would take the words for a broken answer, and must see a server that is
             // not available. Whether others take what they are told is their own affair.
@@ -101,13 +106,13 @@ impl Acceptor {
             }
         };
         let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-        let names = shown.map(names);
+        let names = shown.map(names).transpose()?;
         if let (true, Some(names), Some(from)) = (self.check_address, &names, from) {
             check_address(names, from.ip()).await?;
         }
         let certificate =
             names.map(|names| ClientCertificate { common_name: names.common_name.into() });
-        Ok((Stream::Tls(Box::new(stream.into())), certificate))
+        Ok(Some((Stream::Tls(Box::new(stream.into())), certificate)))
     }
 
     fn tell(&self, from: Option<SocketAddr>, why: String) {
