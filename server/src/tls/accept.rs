@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
-use rustls::ServerConfig;
+use rustls::pki_types::CertificateRevocationListDer;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
+use x509_parser::parse_x509_crl;
 
 use super::certificate::{Names, names};
 use super::files::{self, Reloading};
@@ -186,16 +188,35 @@ fn server_config(settings: &Settings) -> anyhow::Result<ServerConfig> {
     Ok(config)
 }
 
+/// Who has issued lists of revoked certificates and is no authority itself.
+fn strangers(lists: &[CertificateRevocationListDer<'_>], roots: &RootCertStore) -> Vec<String> {
+    let known = roots.subjects();
+    let parsed = lists.iter().filter_map(|list| Some(parse_x509_crl(list).ok()?.1));
+    let unknown = parsed
+        .filter(|list| known.iter().all(|subject| subject.as_ref() != list.issuer().as_raw()));
+    unknown.map(|list| list.issuer().to_string()).collect()
+}
+
 fn client_verifier(settings: &Settings) -> anyhow::Result<Option<Arc<dyn ClientCertVerifier>>> {
     if !settings.asks_for_certificates() {
         return Ok(None);
     }
     let trusted = settings.trusted_ca.as_ref().context("no authority to check certificates by")?;
     let roots = Arc::new(files::authorities(trusted)?);
-    let mut builder = WebPkiClientVerifier::builder_with_provider(roots, settings.provider());
+    let mut builder =
+        WebPkiClientVerifier::builder_with_provider(roots.clone(), settings.provider());
     if let Some(crl) = &settings.crl {
+        let lists = files::revocations(crl)?;
+        for issuer in strangers(&lists, &roots) {
+            tracing::warn!(
+                "{}: its list of {issuer} counts only for certificates of that authority, which \
+                 is none of those in {}",
+                crl.display(),
+                trusted.display()
+            );
+        }
         // Most authorities of a chain have no list here; those that have are obeyed.
-        builder = builder.with_crls(files::revocations(crl)?).allow_unknown_revocation_status();
+        builder = builder.with_crls(lists).allow_unknown_revocation_status();
     }
     let inner = builder.build().map_err(|error| {
         let about = settings.crl.as_ref().unwrap_or(trusted);
