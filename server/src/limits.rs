@@ -193,9 +193,6 @@ pub const LEASE_KEEPALIVES_AHEAD: usize = 128;
 /// Messages of a stream that the JSON gateway reads ahead of the call.
 pub const GATEWAY_MESSAGES_AHEAD: usize = 4;
 
-/// A command that takes longer than this to apply is counted as slow, as in etcd.
-pub const SLOW_APPLY: Duration = Duration::from_millis(100);
-
 /// What clients can make a member hold beyond what it needs for its data, with what a stream and a
 /// connection cost without what is counted: `tests/it/abuse` attacks, and allows this and the rest.
 pub const CLIENT_BYTES_MAX: usize = UNFINISHED_BYTES_MAX

@@ -27,12 +27,13 @@ use crate::replica::{Admin, Current, Inbox, Outboxes, ReplicaOptions, Requests, 
 use crate::systemd::Manager;
 use crate::tls::{self, Connector};
 use crate::watch::Hub;
-use crate::{limits, metrics, stop};
+use crate::{limits, metrics, slow, stop};
 
 /// Runs a member until it is told to stop. Every error names what failed and is safe to exit on.
 pub fn run(config: Config) -> anyhow::Result<()> {
     let started = Instant::now();
     metrics::begin();
+    slow::begin(&config);
     if config.lock_memory {
         lock_memory()?;
     }
