@@ -89,6 +89,11 @@ pub const CONNECTIONS_MAX: usize = 16 << 10;
 /// Connections of other members, each of which has a few.
 pub const PEER_CONNECTIONS_MAX: usize = 256;
 
+/// How long a connection of another member may be silent before it is asked for an answer, and how long
+/// that may take: one of a member that lost its power must not hold its place for hours.
+pub const PEER_PING_INTERVAL: Duration = Duration::from_secs(5);
+pub const PEER_PING_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// Files that connections of clients leave to the log, the engine, snapshots and other members.
 pub const FILES_RESERVED: u64 = 512;
 

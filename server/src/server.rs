@@ -333,9 +333,14 @@ fn replica_options(config: &Config) -> ReplicaOptions {
     }
 }
 
-/// Members ping each other as often as they need to.
+/// Members ping each other as often as they need to, and are pinged however clients are.
 fn peer_options(config: &Config) -> ConnectionOptions {
-    ConnectionOptions { ping_interval_min: None, ..connection_options(config) }
+    ConnectionOptions {
+        ping_interval_min: None,
+        keepalive_interval: Some(limits::PEER_PING_INTERVAL),
+        keepalive_timeout: Some(limits::PEER_PING_TIMEOUT),
+        ..connection_options(config)
+    }
 }
 
 /// Takes connections: those of clients when the member is ready.

@@ -140,3 +140,19 @@ fn whoever_never_answers_pings_may_stay() {
         status(&mut silent, 1);
     }
 }
+
+/// Whatever clients are asked for.
+#[test]
+fn silent_members_are_pinged() {
+    if Target::from_env().unwrap() == Target::Etcd {
+        return;
+    }
+    let node = node(&["--grpc-keepalive-interval=0s"]);
+    let mut silent = Wire::connect_to(node.options().peer_port);
+    loop {
+        let frame = silent.receive();
+        if frame.kind == PING && frame.flags == 0 {
+            break;
+        }
+    }
+}
