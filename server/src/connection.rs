@@ -227,6 +227,6 @@ fn builder(options: &ConnectionOptions) -> auto::Builder<TokioExecutor> {
         .max_concurrent_streams(options.concurrent_streams_max.min(limits::H2_STREAMS_MAX))
         .max_header_list_size(limits::H2_HEADER_LIST_BYTES_MAX)
         .keep_alive_interval(options.keepalive_interval)
-        .keep_alive_timeout(options.keepalive_timeout.unwrap_or(Duration::MAX));
+        .keep_alive_timeout(options.keepalive_timeout.unwrap_or(limits::FOREVER));
     builder
 }

@@ -53,6 +53,7 @@ mod received;
 mod replica;
 mod server;
 mod services;
+mod slow;
 mod snapshots;
 mod space;
 mod stop;

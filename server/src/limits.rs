@@ -63,6 +63,9 @@ pub const HTTP1_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for a TLS handshake, as in etcd.
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What stands for a time without end where there has to be one: an `Instant` can be so much later.
+pub const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// HTTP/2 flow control: bytes a client may send ahead on one stream and on one connection.
 pub const H2_STREAM_WINDOW: u32 = 1 << 20;
 pub const H2_CONNECTION_WINDOW: u32 = 2 << 20;
@@ -85,6 +88,11 @@ pub const CONNECTIONS_MAX: usize = 16 << 10;
 
 /// Connections of other members, each of which has a few.
 pub const PEER_CONNECTIONS_MAX: usize = 256;
+
+/// How long a connection of another member may be silent before it is asked for an answer, and how long
+/// that may take: one of a member that lost its power must not hold its place for hours.
+pub const PEER_PING_INTERVAL: Duration = Duration::from_secs(5);
+pub const PEER_PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Files that connections of clients leave to the log, the engine, snapshots and other members.
 pub const FILES_RESERVED: u64 = 512;
@@ -189,9 +197,6 @@ pub const LEASE_KEEPALIVES_AHEAD: usize = 128;
 
 /// Messages of a stream that the JSON gateway reads ahead of the call.
 pub const GATEWAY_MESSAGES_AHEAD: usize = 4;
-
-/// A command that takes longer than this to apply is counted as slow, as in etcd.
-pub const SLOW_APPLY: Duration = Duration::from_millis(100);
 
 /// What clients can make a member hold beyond what it needs for its data, with what a stream and a
 /// connection cost without what is counted: `tests/it/abuse` attacks, and allows this and the rest.

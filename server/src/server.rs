@@ -27,12 +27,13 @@ use crate::replica::{Admin, Current, Inbox, Outboxes, ReplicaOptions, Requests, 
 use crate::systemd::Manager;
 use crate::tls::{self, Connector};
 use crate::watch::Hub;
-use crate::{limits, metrics, stop};
+use crate::{limits, metrics, slow, stop};
 
 /// Runs a member until it is told to stop. Every error names what failed and is safe to exit on.
 pub fn run(config: Config) -> anyhow::Result<()> {
     let started = Instant::now();
     metrics::begin();
+    slow::begin(&config);
     if config.lock_memory {
         lock_memory()?;
     }
@@ -332,9 +333,14 @@ fn replica_options(config: &Config) -> ReplicaOptions {
     }
 }
 
-/// Members ping each other as often as they need to.
+/// Members ping each other as often as they need to, and are pinged however clients are.
 fn peer_options(config: &Config) -> ConnectionOptions {
-    ConnectionOptions { ping_interval_min: None, ..connection_options(config) }
+    ConnectionOptions {
+        ping_interval_min: None,
+        keepalive_interval: Some(limits::PEER_PING_INTERVAL),
+        keepalive_timeout: Some(limits::PEER_PING_TIMEOUT),
+        ..connection_options(config)
+    }
 }
 
 /// Takes connections: those of clients when the member is ready.

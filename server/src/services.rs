@@ -31,7 +31,7 @@ use crate::metrics::{METRICS, Method};
 use crate::pages::{Answer, Pages};
 use crate::received::Received;
 use crate::replica::{Replica, Unavailable};
-use crate::unsent;
+use crate::{slow, unsent};
 
 /// The services of one runtime. Cloning shares them.
 #[derive(Clone)]
@@ -90,7 +90,8 @@ impl Services {
         }
         let version = request.headers().get("client-api-version").and_then(|v| v.to_str().ok());
         method.started(version);
-        let began = self.extensive_metrics.then(Instant::now);
+        let (now, unary) = (Instant::now(), matches!(method.kind(), MethodKind::Unary));
+        let began = self.extensive_metrics.then_some(now);
         let request = match method.kind() {
             MethodKind::BidiStream => request.map(|body| body.counted(method)),
             _ => request,
@@ -98,6 +99,9 @@ impl Services {
         let called = self.dispatch(request);
         Box::pin(async move {
             let response = called.await?;
+            if unary {
+                slow::answered(method.path(), now.elapsed());
+            }
             let response = match method.claims_room() {
                 true => unsent::in_pieces_if_claimed(response),
                 false => unsent::in_pieces(response, method.kind()),

@@ -19,6 +19,7 @@ mod process;
 mod quota;
 mod range_stream;
 mod scripts;
+mod slow;
 mod snapshot;
 mod sockets;
 mod systemd;

@@ -105,3 +105,54 @@ fn a_stream_may_ping_every_so_often() {
     status(&mut wire, 1);
     assert_eq!(pings_until_sent_away(wire, 1), 4);
 }
+
+/// Every option that says how long, at the longest that is accepted and at none.
+#[test]
+fn whoever_never_answers_pings_may_stay() {
+    const LONGEST: &str = "2562047h";
+    for timeout in ["0s", LONGEST] {
+        let timeout = format!("--grpc-keepalive-timeout={timeout}");
+        let mut args = vec!["--grpc-keepalive-interval=1s", &timeout];
+        let longest = [
+            "grpc-keepalive-min-time",
+            "watch-progress-notify-interval",
+            "auto-compaction-retention",
+            "corrupt-check-time",
+            "compact-hash-check-time",
+            "warning-apply-duration",
+            "warning-unary-request-duration",
+        ]
+        .map(|option| format!("--{option}={LONGEST}"));
+        if Target::from_env().unwrap() == Target::Kvd {
+            args.extend(longest.iter().map(String::as_str));
+        }
+        let node = node(&args);
+        let mut silent = Wire::connect(&node);
+        loop {
+            let frame = silent.receive();
+            if frame.kind == PING && frame.flags == 0 {
+                break;
+            }
+        }
+        let mut wire = Wire::connect(&node);
+        watch(&mut wire, 1);
+        status(&mut wire, 3);
+        status(&mut silent, 1);
+    }
+}
+
+/// Whatever clients are asked for.
+#[test]
+fn silent_members_are_pinged() {
+    if Target::from_env().unwrap() == Target::Etcd {
+        return;
+    }
+    let node = node(&["--grpc-keepalive-interval=0s"]);
+    let mut silent = Wire::connect_to(node.options().peer_port);
+    loop {
+        let frame = silent.receive();
+        if frame.kind == PING && frame.flags == 0 {
+            break;
+        }
+    }
+}

@@ -56,7 +56,11 @@ pub(super) struct Wire(TcpStream);
 
 impl Wire {
     pub(super) fn connect(node: &Node) -> Wire {
-        let connection = TcpStream::connect(("127.0.0.1", node.options().client_port)).unwrap();
+        Wire::connect_to(node.options().client_port)
+    }
+
+    pub(super) fn connect_to(port: u16) -> Wire {
+        let connection = TcpStream::connect(("127.0.0.1", port)).unwrap();
         connection.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         connection.set_nodelay(true).unwrap();
         let mut wire = Wire(connection);

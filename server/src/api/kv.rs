@@ -19,6 +19,7 @@ use crate::auth::Client;
 use crate::budget::{self, Claim};
 use crate::metrics::METRICS;
 use crate::replica::Replica;
+use crate::slow;
 
 pub struct Kv {
     replica: Replica,
@@ -121,7 +122,9 @@ impl kv_server::Kv for Kv {
             }
         };
         let read: Result<RangeResponse, Status> = read.await;
-        METRICS.ranged(read.is_ok(), began.elapsed());
+        let took = began.elapsed();
+        METRICS.ranged(read.is_ok(), took);
+        slow::ranged(&range, read.as_ref().err(), took);
         let mut response = read?;
         self.identity.complete(&self.replica, &mut response.header);
         Ok(room::claimed(response, claim))

@@ -53,7 +53,6 @@ pub(super) fn build(mut settings: Settings) -> Result<Config, Error> {
         max_learners: integer(s, "max-learners")? as usize,
         heartbeat_interval: s.parse("heartbeat-interval", value::milliseconds)?,
         election_timeout: s.parse("election-timeout", value::milliseconds)?,
-        initial_election_tick_advance: flag("initial-election-tick-advance")?,
         pre_vote: flag("pre-vote")?,
         quota_backend_bytes: s.parse("quota-backend-bytes", quota)?,
         auto_compaction: auto_compaction(s)?,

@@ -81,7 +81,6 @@ pub struct Config {
 
     pub heartbeat_interval: Duration,
     pub election_timeout: Duration,
-    pub initial_election_tick_advance: bool,
     pub pre_vote: bool,
 
     /// Effective quota on the size of the data; None: no quota was asked for.

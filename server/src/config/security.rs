@@ -130,7 +130,54 @@ pub(super) fn check(s: &Settings, config: &Config) -> Result<(), Error> {
             return Err(s.error(cn, why, "keep one of them"));
         }
     }
+    who_may_come(s, client_tls, &CLIENTS)?;
+    who_may_come(s, peer_tls, &MEMBERS)?;
     versions(s, client_tls)
+}
+
+/// Options that say which of the certificates that are shown are good enough, and what has them
+/// shown.
+struct WhoMayCome {
+    cns: &'static str,
+    hostnames: &'static str,
+    crl: &'static str,
+    ca: &'static str,
+    cert: &'static str,
+}
+
+const CLIENTS: WhoMayCome = WhoMayCome {
+    cns: "client-cert-allowed-cn",
+    hostnames: "client-cert-allowed-hostname",
+    crl: "client-crl-file",
+    ca: "trusted-ca-file",
+    cert: "cert-file",
+};
+const MEMBERS: WhoMayCome = WhoMayCome {
+    cns: "peer-cert-allowed-cn",
+    hostnames: "peer-cert-allowed-hostname",
+    crl: "peer-crl-file",
+    ca: "peer-trusted-ca-file",
+    cert: "peer-cert-file",
+};
+
+/// Whoever wants to keep somebody out must not let everybody in.
+fn who_may_come(s: &Settings, tls: &tls::Settings, options: &WhoMayCome) -> Result<(), Error> {
+    let given = [
+        (options.cns, !tls.allowed_cns.is_empty()),
+        (options.hostnames, !tls.allowed_hostnames.is_empty()),
+        (options.crl, tls.crl.is_some()),
+    ];
+    let Some((name, _)) = given.into_iter().find(|(_, given)| *given) else { return Ok(()) };
+    let WhoMayCome { ca, cert, .. } = options;
+    if !tls.can_serve() {
+        let why = "needs TLS: over plain text there are no certificates, and everybody is let in";
+        return Err(s.error(name, why, format!("add --{cert}, its key, and https:// URLs")));
+    }
+    if tls.trusted_ca.is_none() {
+        let why = format!("needs --{ca}: without it nobody has to show a certificate");
+        return Err(s.error(name, why, format!("add --{ca}")));
+    }
+    Ok(())
 }
 
 fn versions(s: &Settings, tls: &tls::Settings) -> Result<(), Error> {

@@ -67,6 +67,10 @@ impl Method {
         METHODS.iter().position(|method| method.path == path).map(Method)
     }
 
+    pub fn path(self) -> &'static str {
+        METHODS[self.0].path
+    }
+
     pub fn kind(self) -> MethodKind {
         METHODS[self.0].kind
     }

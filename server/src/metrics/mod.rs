@@ -30,8 +30,6 @@ use proto::internal::command::Op;
 use proto::mvccpb::event::EventType;
 use store::mvcc::{Applied, Response};
 
-use crate::limits;
-
 /// All numbers that are counted as things happen.
 pub static METRICS: Metrics = Metrics::new();
 
@@ -55,6 +53,7 @@ pub struct Kv {
     pub put_bytes: Counter,
     /// By operation, as [`APPLIED`] names them, and then by failure and success.
     pub applied: [[Histogram; 2]; APPLIED.len()],
+    /// Ranges among them, as in etcd.
     pub slow_applies: Counter,
     pub range_durations: [Histogram; 2],
     pub hash_durations: Histogram,
@@ -207,9 +206,6 @@ impl Metrics {
         let Some(op) = &command.op else { return };
         let (place, success) = (place_of(op), usize::from(applied.outcome.is_ok()));
         self.kv.applied[place][success].took(took);
-        if took > limits::SLOW_APPLY {
-            self.kv.slow_applies.add(1);
-        }
         match (&applied.outcome, op) {
             (Ok(Response::Put(_)), _) => self.kv.puts.add(1),
             (Ok(Response::DeleteRange(_)), _) => self.kv.deletes.add(1),
@@ -254,6 +250,11 @@ fn count(txn: &TxnResponse, puts: &mut u64, deletes: &mut u64, ranges: &mut u64)
             Op::ResponseTxn(nested) => count(nested, puts, deletes, ranges),
         }
     }
+}
+
+/// What etcd calls it.
+pub fn name_of(op: &Op) -> &'static str {
+    APPLIED[place_of(op)]
 }
 
 /// In [`APPLIED`].

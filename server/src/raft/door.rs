@@ -1,5 +1,7 @@
 //! The peer port: consensus between members, and the pages they read before that.
 
+use std::sync::Arc;
+
 use http::header::USER_AGENT;
 use http::{HeaderMap, Request};
 use hyper::body::Incoming;
@@ -14,20 +16,23 @@ use crate::limits;
 use crate::metered::Meter;
 use crate::metrics::METRICS;
 use crate::pages::{Answer, PeerPages};
+use crate::replica::Current;
 
 /// What a peer finds here. Cloning shares it.
 #[derive(Clone)]
 pub struct PeerServices {
     peer: PeerServer<PeerService>,
     pages: PeerPages,
+    current: Arc<Current>,
 }
 
 impl PeerServices {
     pub fn new(service: PeerService, pages: PeerPages) -> PeerServices {
+        let current = service.current();
         let peer = PeerServer::new(service)
             .max_decoding_message_size(limits::PEER_MESSAGE_BYTES_MAX)
             .max_encoding_message_size(usize::MAX);
-        PeerServices { peer, pages }
+        PeerServices { peer, pages, current }
     }
 }
 
@@ -35,6 +40,7 @@ impl Serve for PeerServices {
     fn serve(&self, request: Request<Incoming>, way: &Way) -> Answer {
         if !way.meter.is_known()
             && let Some(member) = caller(request.headers())
+            && self.current.load().is_member(member)
         {
             way.meter.belongs_to(|| &METRICS.raft.peer(member).traffic);
         }
@@ -58,7 +64,8 @@ pub fn open(
     tokio::spawn(connection::serve(peers, services, options, stop))
 }
 
-/// How a member names itself on its connections: for statistics only, anybody could say so.
+/// How a member names itself on its connections: for statistics only, anybody could say so. Whoever is
+/// no member is not counted.
 pub fn user_agent(member: u64) -> String {
     format!("{AGENT}{member:x}")
 }

@@ -17,11 +17,11 @@ use super::forward::Forwarded;
 use super::types::{self, Entry, Outcome, Types};
 use crate::auth::Gate;
 use crate::lease::Lessor;
-use crate::limits;
 use crate::metrics::METRICS;
 use crate::poke::Poke;
 use crate::replica::{Current, Outboxes, Waiter};
 use crate::snapshots::Snapshots;
+use crate::{limits, slow};
 
 /// A verified snapshot file. Opening it is left to whoever sends or installs it.
 #[derive(Clone, Debug)]
@@ -86,7 +86,9 @@ impl Machine {
                 let began = Instant::now();
                 let applied = store.apply(id, Input::Command(&command));
                 if let Ok(applied) = &applied {
-                    METRICS.applied(&command, applied, began.elapsed());
+                    let took = began.elapsed();
+                    METRICS.applied(&command, applied, took);
+                    slow::applied(&command, applied, took);
                     self.lessor.applied(&command, &applied.outcome);
                     self.gate.applied(id, &command, &applied.outcome);
                 }

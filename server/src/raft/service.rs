@@ -22,6 +22,7 @@ use super::machine::SnapshotFile;
 use super::types::{self, Types};
 use super::{change, corruption, leases, transfer, wire};
 use crate::lease::Call;
+use crate::replica::Current;
 use crate::snapshots::Snapshots;
 
 /// This member's end of [`peer_server::Peer`].
@@ -58,6 +59,11 @@ impl PeerService {
         PeerService { raft, handle, me, snapshots, leases, received: Arc::default() }
     }
 
+    /// Knows who is a member.
+    pub fn current(&self) -> Arc<Current> {
+        self.handle.current.clone()
+    }
+
     /// Every request is meant for this member of this cluster, and comes from a member that was
     /// not removed.
     fn check(&self, identity: Option<peer::Identity>) -> Result<u64, Status> {
@@ -80,9 +86,17 @@ impl PeerService {
         if store.is_removed(identity.from) {
             return Err(Status::permission_denied(REMOVED));
         }
-        // Who has lost its log has voted and acknowledged what it does not know any more.
+        // Who has lost its log has voted and acknowledged what it does not know any more. It may have
+        // lost the table of members, too; but nobody else is to end a member.
         if ![0, log].contains(&identity.to_log) {
-            crate::stop::because(LOST_LOG_REMEDY);
+            if !store.has_members() || store.is_member(identity.from) {
+                crate::stop::because(LOST_LOG_REMEDY);
+            }
+            return Err(Status::failed_precondition(format!(
+                "log mismatch: this member's log is {log:x}, the request is for {:x}, from {:x}, \
+                 which is not known to be a member",
+                identity.to_log, identity.from
+            )));
         }
         if ![0, identity.from_log].contains(&store.log_of(identity.from)) {
             return Err(Status::permission_denied(LOST_LOG));

@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
-use rustls::ServerConfig;
+use rustls::pki_types::CertificateRevocationListDer;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
+use x509_parser::parse_x509_crl;
 
 use super::certificate::{Names, names};
 use super::files::{self, Reloading};
@@ -58,7 +60,7 @@ impl Acceptor {
         Ok(Acceptor { who, config, check_address, last_refusal: Mutex::default() })
     }
 
-    /// None: it was refused, which is logged.
+    /// None: it was refused, which is logged, or wanted nothing.
     pub async fn accept(
         &self,
         stream: TcpStream,
@@ -67,7 +69,7 @@ impl Acceptor {
         let handshake =
             tokio::time::timeout(limits::TLS_HANDSHAKE_TIMEOUT, self.secure(stream, from));
         let refused = match handshake.await {
-            Ok(Ok(secured)) => return Some(secured),
+            Ok(Ok(secured)) => return secured,
             Ok(Err(why)) => why,
             Err(_) => format!("no handshake within {:?}", limits::TLS_HANDSHAKE_TIMEOUT),
         };
@@ -79,10 +81,15 @@ impl Acceptor {
         &self,
         mut stream: TcpStream,
         from: Option<SocketAddr>,
-    ) -> Result<(Stream, Option<ClientCertificate>), String> {
+    ) -> Result<Option<(Stream, Option<ClientCertificate>)>, String> {
         let failed = |error: io::Error| reason::of(&error);
         let mut first = [0; HTTP2_PREFACE.len()];
-        let seen = stream.peek(&mut first).await.map_err(failed)?;
+        // Whoever only looks whether the port is open ends the connection, or resets it.
+        let seen = stream.peek(&mut first).await.unwrap_or(0);
+        if seen == 0 {
+            tracing::debug!(?from, "a {} ended its connection without a byte", self.who);
+            return Ok(None);
+        }
         if first[0] != HANDSHAKE {
             // A gRPC client would take the words for a broken answer, and must see a server that is
             // not available. Whether others take what they are told is their own affair.
@@ -101,13 +108,13 @@ impl Acceptor {
             }
         };
         let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-        let names = shown.map(names);
+        let names = shown.map(names).transpose()?;
         if let (true, Some(names), Some(from)) = (self.check_address, &names, from) {
             check_address(names, from.ip()).await?;
         }
         let certificate =
             names.map(|names| ClientCertificate { common_name: names.common_name.into() });
-        Ok((Stream::Tls(Box::new(stream.into())), certificate))
+        Ok(Some((Stream::Tls(Box::new(stream.into())), certificate)))
     }
 
     fn tell(&self, from: Option<SocketAddr>, why: String) {
@@ -181,16 +188,35 @@ fn server_config(settings: &Settings) -> anyhow::Result<ServerConfig> {
     Ok(config)
 }
 
+/// Who has issued lists of revoked certificates and is no authority itself.
+fn strangers(lists: &[CertificateRevocationListDer<'_>], roots: &RootCertStore) -> Vec<String> {
+    let known = roots.subjects();
+    let parsed = lists.iter().filter_map(|list| Some(parse_x509_crl(list).ok()?.1));
+    let unknown = parsed
+        .filter(|list| known.iter().all(|subject| subject.as_ref() != list.issuer().as_raw()));
+    unknown.map(|list| list.issuer().to_string()).collect()
+}
+
 fn client_verifier(settings: &Settings) -> anyhow::Result<Option<Arc<dyn ClientCertVerifier>>> {
     if !settings.asks_for_certificates() {
         return Ok(None);
     }
     let trusted = settings.trusted_ca.as_ref().context("no authority to check certificates by")?;
     let roots = Arc::new(files::authorities(trusted)?);
-    let mut builder = WebPkiClientVerifier::builder_with_provider(roots, settings.provider());
+    let mut builder =
+        WebPkiClientVerifier::builder_with_provider(roots.clone(), settings.provider());
     if let Some(crl) = &settings.crl {
+        let lists = files::revocations(crl)?;
+        for issuer in strangers(&lists, &roots) {
+            tracing::warn!(
+                "{}: its list of {issuer} counts only for certificates of that authority, which \
+                 is none of those in {}",
+                crl.display(),
+                trusted.display()
+            );
+        }
         // Most authorities of a chain have no list here; those that have are obeyed.
-        builder = builder.with_crls(files::revocations(crl)?).allow_unknown_revocation_status();
+        builder = builder.with_crls(lists).allow_unknown_revocation_status();
     }
     let inner = builder.build().map_err(|error| {
         let about = settings.crl.as_ref().unwrap_or(trusted);

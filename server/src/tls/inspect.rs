@@ -39,7 +39,7 @@ impl Certificate {
             not_before_text: validity.not_before.to_string(),
             not_after: time(validity.not_after),
             not_after_text: validity.not_after.to_string(),
-            names: names(der),
+            names: names(der).ok()?,
         })
     }
 

@@ -13,7 +13,7 @@ use rustls::{
 };
 
 use super::Settings;
-use super::certificate::names;
+use super::certificate::{Unreadable, names};
 
 /// Of those with a good certificate, who may come. No list lets all come.
 #[derive(Clone, Debug)]
@@ -28,6 +28,8 @@ enum NotAllowed {
     CommonName(String),
     #[error("its certificate is for none of the allowed host names")]
     Hostname,
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
 }
 
 impl Allowed {
@@ -42,7 +44,7 @@ impl Allowed {
 
     fn check(&self, certificate: &CertificateDer<'_>) -> Result<(), Error> {
         if !self.common_names.is_empty() {
-            let name = names(certificate).common_name;
+            let name = names(certificate).map_err(|why| refused(why.into()))?.common_name;
             if !self.common_names.contains(&name) {
                 return Err(refused(NotAllowed::CommonName(name)));
             }

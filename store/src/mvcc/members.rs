@@ -63,6 +63,16 @@ pub(super) fn update(state: &mut State, update: &internal::MemberUpdate) -> Resu
 }
 
 impl Store {
+    /// Whether a member has this id.
+    pub fn is_member(&self, id: u64) -> bool {
+        self.state().members.iter().any(|member| member.id == id)
+    }
+
+    /// Whether there is a member. One that joins knows of none until it hears from the cluster.
+    pub fn has_members(&self) -> bool {
+        !self.state().members.is_empty()
+    }
+
     /// Whether this member is one that does not vote.
     pub fn is_learner(&self, id: u64) -> bool {
         self.state().members.iter().any(|member| member.id == id && member.is_learner)

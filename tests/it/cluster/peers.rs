@@ -1,6 +1,7 @@
 //! Messages between members that are not for the one they reach: of a cluster that had the address
-//! before, or for a member that had it.
+//! before, or for a member that had it. Others that speak to a member's peer port.
 
+use harness::http::Ask;
 use proto::internal::{LogId, Vote};
 use proto::peer::change_members_request::Change;
 use proto::peer::peer_client::PeerClient;
@@ -72,6 +73,7 @@ async fn messages_for_somebody_else_are_refused() {
         let wrong = [
             (Identity { cluster_id: 7, ..right }, "cluster ID mismatch: "),
             (Identity { to: other, ..right }, "member ID mismatch: "),
+            (Identity { from: 7, to_log: 7, ..right }, "log mismatch: "),
         ];
         for (identity, why) in wrong {
             for status in answers(&mut peer, identity).await {
@@ -84,4 +86,32 @@ async fn messages_for_somebody_else_are_refused() {
     assert_eq!(cluster.term(leader).await.unwrap(), term);
     put(&cluster, leader, "a", "2").await;
     cluster.wait_in_step().await.unwrap();
+}
+
+/// What anybody may say of itself is not kept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_members_are_counted() {
+    if Target::from_env().unwrap() == Target::Etcd {
+        return;
+    }
+    let cluster = start();
+    let leader = cluster.leader().await.unwrap();
+    put(&cluster, leader, "a", "1").await;
+    cluster.wait_in_step().await.unwrap();
+    let options = cluster.node(leader).options();
+    let peer = format!("127.0.0.1:{}", options.peer_port);
+    for id in 1..=300 {
+        let headers = [("user-agent", &*format!("kvd-member/{id:x}"))];
+        let answer = Ask { headers: &headers, ..Ask::get(&peer, "/version") }.send().unwrap();
+        assert_eq!(answer.status, 200);
+    }
+    let client = format!("127.0.0.1:{}", options.client_port);
+    let page = Ask::get(&client, "/metrics").send().unwrap().text().unwrap();
+    let name = "etcd_network_peer_received_bytes_total{";
+    let series: Vec<&str> = page.lines().filter(|line| line.starts_with(name)).collect();
+    assert_eq!(series.len(), 2, "{series:?}");
+    for place in cluster.places().filter(|place| *place != leader) {
+        let id = format!("From=\"{:x}\"", cluster.id(place).await.unwrap());
+        assert!(series.iter().any(|line| line.contains(&id)), "{id}: {series:?}");
+    }
 }

@@ -99,7 +99,8 @@ fn certificates_are_looked_at() {
     assert!(!lines.iter().any(|line| line.contains("refuse")), "{lines:#?}");
     first(dir, &both(&good, &good.key), "problem: --peer-trusted-ca-file: DIR/good-key.pem holds");
     let nobody = format!("--client-crl-file={}", dir.join("none.crl").display());
-    let flags = [clients(&good), vec![nobody]].concat();
+    let trusted = format!("--trusted-ca-file={}", ca.cert.display());
+    let flags = [clients(&good), vec![trusted, nobody]].concat();
     first(dir, &flags, "problem: --client-crl-file: cannot read DIR/none.crl");
     assert!(!dir.join("data").exists(), "a check leaves nothing behind");
 }

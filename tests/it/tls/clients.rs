@@ -29,6 +29,7 @@ fn who_must_show_a_certificate_is_let_in_with_a_good_one_only() {
     let (ok, said) = site.kvctl(&["put", "k", "v", &site.cacert()]);
     assert!(!ok, "{said}");
     site.wait_for_log("it shows no certificate, and one is required here");
+    assert!(!site.node.log().contains("counts only for"), "{}", site.node.log_tail());
 }
 
 /// As in etcd, an authority is enough for clients to be asked.
@@ -121,4 +122,19 @@ fn clients_may_have_to_have_certain_names() {
     let subject = Subject { hosts: &["reader"], ..client_for("") };
     assert!(!put_with(&site, &site.ca.issue("client", &subject).unwrap()).0);
     site.wait_for_log("its certificate's common name \"\" is not among the allowed ones");
+}
+
+/// It may be meant for an authority between, or be the wrong file.
+#[test]
+fn a_list_of_nobody_who_is_trusted_is_named() {
+    let site = Site::start(|ca, dir| {
+        let stranger = Authority::new(dir, "stranger").unwrap();
+        vec![
+            format!("--trusted-ca-file={}", ca.cert.display()),
+            format!("--client-crl-file={}", stranger.revoke("list", &[13]).unwrap().display()),
+        ]
+    });
+    site.wait_for_log("list.crl: its list of CN=stranger counts only for certificates of that");
+    let good = site.ca.issue("good", &client_for("good")).unwrap();
+    assert!(put_with(&site, &good).0);
 }

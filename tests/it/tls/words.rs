@@ -54,6 +54,15 @@ fn a_server_that_is_not_what_it_should_be() {
     assert_eq!(answer, b"");
 }
 
+/// What probes do, all day long.
+#[test]
+fn whoever_only_looks_whether_the_port_is_open() {
+    let site = Site::start(|_, _| vec!["--log-level=debug".to_owned()]);
+    drop(TcpStream::connect(site.address()).unwrap());
+    site.wait_for_log("ended its connection without a byte");
+    assert!(!site.node.log().contains("plain text where TLS"), "{}", site.node.log_tail());
+}
+
 #[test]
 fn a_server_with_an_expired_certificate() {
     let site =

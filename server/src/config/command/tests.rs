@@ -72,7 +72,7 @@ fn yaml_is_a_config_file() {
     let line = "--name=n1 --max-txn-ops=7 --log-outputs=stderr,/x --pre-vote=false \
                 --heartbeat-interval=200ms --election-timeout=3000 --quota-backend-bytes=3GiB \
                 --client-cert-allowed-hostname=a,b --socket-reuse-port --max-wals=3 \
-                --cert-file=c --key-file=k --initial-cluster-token=a\"b";
+                --cert-file=c --key-file=k --trusted-ca-file=t --initial-cluster-token=a\"b";
     let yaml = show(&format!("--output yaml {line}"), &[]).stdout;
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(yaml.as_bytes()).unwrap();

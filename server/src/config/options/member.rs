@@ -36,7 +36,8 @@ pub(super) static OPTIONS: &[Opt] = &[
         Bool,
         "true",
         "Shorten the wait for the first election after a start.",
-    ),
+    )
+    .accepted("a member that starts waits for a leader as long as at any time"),
     option("pre-vote", Bool, "true", "Ask whether an election can be won before starting one."),
     option(
         "config-file",

@@ -123,6 +123,36 @@ fn what_is_not_supported_is_refused_by_name() {
 }
 
 #[test]
+fn whoever_is_to_be_kept_out_is_asked_for_a_certificate() {
+    for (args, want) in [
+        (
+            "--client-cert-allowed-cn a",
+            "--client-cert-allowed-cn: needs TLS: over plain text there are no certificates, and everybody is let in; add --cert-file, its key, and https:// URLs",
+        ),
+        (
+            "--client-cert-allowed-hostname a --cert-file c --key-file k",
+            "--client-cert-allowed-hostname: needs --trusted-ca-file: without it nobody has to show a certificate; add --trusted-ca-file",
+        ),
+        (
+            "--client-crl-file a --auto-tls",
+            "--client-crl-file: needs --trusted-ca-file: without it nobody has to show a certificate; add --trusted-ca-file",
+        ),
+        (
+            "--peer-cert-allowed-cn a --peer-auto-tls",
+            "--peer-cert-allowed-cn: needs --peer-trusted-ca-file: without it nobody has to show a certificate; add --peer-trusted-ca-file",
+        ),
+        (
+            "--peer-crl-file a --peer-trusted-ca-file c",
+            "--peer-crl-file: needs TLS: over plain text there are no certificates, and everybody is let in; add --peer-cert-file, its key, and https:// URLs",
+        ),
+    ] {
+        assert!(error(args, "").ends_with(want), "{}", error(args, ""));
+    }
+    let enough = "--cert-file c --key-file k --trusted-ca-file a";
+    config(&format!("--client-crl-file l --client-cert-allowed-cn n {enough}"), "");
+}
+
+#[test]
 fn what_is_encrypted_has_all_it_needs() {
     for (args, want) in [
         ("--cert-file c", "--cert-file: needs --key-file, too; add --key-file"),
