@@ -176,6 +176,9 @@ pub const LEASE_NOTES_MAX: usize = 1000;
 /// How long a question about a lease waits that the leader did not answer, as in etcd.
 pub const LEASE_ASK_AGAIN: Duration = Duration::from_millis(50);
 
+/// The longest name of a user or a role: the longest key of a bbolt file. etcd ends over a longer one.
+pub const NAME_BYTES_MAX: usize = 32 << 10;
+
 /// Passwords that are hashed at the same time, and how many wait for their turn before clients are told
 /// to slow down: one takes a core for some 50 ms at the default cost.
 pub const PASSWORDS_AT_ONCE: usize = 2;
