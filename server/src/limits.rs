@@ -129,7 +129,7 @@ pub const UNREAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Free disk space that snapshot files and checkpoints leave alone, besides the log's next segment.
 pub const LOG_MARGIN_BYTES: u64 = 2 << 20;
 
-/// How long after a snapshot file that had no room another is tried.
+/// How long after a snapshot file that had no room, or that a member refused, another is tried.
 pub const SNAPSHOT_RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Largest message a member takes from another: a batch of entries, or one entry of the largest

@@ -1,7 +1,7 @@
 //! Logs that are kept short, and members that need a snapshot because of it.
 
 use harness::lag::{self, Absence, Lag};
-use proto::etcdserverpb::CompactionRequest;
+use proto::etcdserverpb::{CompactionRequest, SnapshotRequest};
 use proto::internal::Vote;
 use proto::peer::peer_client::PeerClient;
 use proto::peer::{Identity, SnapshotHead, SnapshotPiece, snapshot_piece::Piece};
@@ -256,4 +256,70 @@ async fn a_snapshot_that_finds_no_room_is_refused_at_once() {
     assert!(log.lines().any(warned), "{log}");
     assert_eq!(incoming(&cluster, follower), Vec::<PathBuf>::new());
     cluster.wait_in_step().await.unwrap();
+}
+
+/// Has a member write a file of its state as it is.
+async fn write_file(cluster: &Cluster, place: usize) {
+    let mut client = cluster.client(place).await.unwrap();
+    let mut stream = client.maintenance.snapshot(SnapshotRequest {}).await.unwrap().into_inner();
+    while stream.message().await.unwrap().is_some() {}
+}
+
+/// Turns a bit of a member's newest file.
+fn damage(cluster: &Cluster, place: usize) {
+    let newest = snapshots(cluster, place).pop().unwrap();
+    let mut bytes = fs::read(&newest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&newest, bytes).unwrap();
+}
+
+/// Nobody looks into a file when a member starts. Whoever finds it damaged is who it is sent to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_snapshot_is_replaced_by_whoever_sends_it() {
+    const REPLACED: &str = "a snapshot file is damaged: another was written";
+    if Target::from_env().unwrap() == Target::Etcd {
+        return;
+    }
+    let mut cluster = Cluster::start_with(small_log()).unwrap_or_else(|error| panic!("{error:#}"));
+    let leader = cluster.leader().await.unwrap();
+    let (away, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    cluster.kill(away).unwrap();
+    write_much(&cluster, leader).await;
+    let last = cluster.status(leader).await.unwrap().raft_index;
+    while [leader, other].iter().any(|place| cluster.purged(*place) < last) {
+        write_much(&cluster, leader).await;
+    }
+    // With that, and an engine that is as far, nothing makes a new one due when they are started.
+    cluster.wait_in_step().await.unwrap();
+    for place in [leader, other] {
+        write_file(&cluster, place).await;
+    }
+    let received = cluster.snapshots_received(away);
+    let installed = cluster.snapshots_installed(away);
+    // Whichever of them leads then.
+    for place in [leader, other] {
+        cluster.stop(place).unwrap();
+        damage(&cluster, place);
+    }
+    for place in [leader, other, away] {
+        cluster.spawn(place).unwrap();
+    }
+    let arrived = async || (cluster.snapshots_installed(away) > installed).then_some(());
+    cluster.wait("it gets a snapshot all the same", arrived).await.unwrap();
+    cluster.wait_in_step().await.unwrap();
+
+    // The damaged one, and the one that replaced it; twice, should the leader have changed.
+    let received = cluster.snapshots_received(away) - received;
+    assert!((2..=4).contains(&received), "{received} files were sent: {}", cluster.log_tails());
+    let mut replaced = 0;
+    for place in [leader, other] {
+        let warned = cluster.node(place).log().matches(REPLACED).count();
+        assert!(warned <= 1, "{}", cluster.node(place).log_tail());
+        let files = fs::read_dir(cluster.node(place).data_dir().join("snap")).unwrap();
+        let is_damaged = |path: &PathBuf| path.extension().is_some_and(|end| end == "damaged");
+        assert_eq!(files.map(|file| file.unwrap().path()).filter(is_damaged).count(), warned);
+        replaced += warned;
+    }
+    assert!(replaced > 0, "{}", cluster.log_tails());
 }
