@@ -149,6 +149,10 @@ pub const TRANSFER_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 pub const SNAPSHOT_PIECE_BYTES: usize = 256 << 10;
 pub const SNAPSHOT_PIECES_AHEAD: usize = 4;
 
+/// How long a member that receives a snapshot file waits for the next piece of it: a sender that lost
+/// its power never says so, and what came of the file takes room until then.
+pub const SNAPSHOT_STALL_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// How long after a compaction its hash is compared: the other members are about as far then.
 pub const COMPACTION_CHECK_DELAY: Duration = Duration::from_secs(1);
 

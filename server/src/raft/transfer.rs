@@ -162,6 +162,12 @@ fn check_room(space: &Space, bytes: u64, received: u64) -> Result<(), Status> {
     })
 }
 
+/// The next piece, unless the sender is gone without a word.
+pub async fn next(pieces: &mut Streaming<SnapshotPiece>) -> Result<Option<SnapshotPiece>, Status> {
+    let stalled = |_| Status::deadline_exceeded("nothing more came of the snapshot file");
+    tokio::time::timeout(limits::SNAPSHOT_STALL_TIMEOUT, pieces.message()).await.map_err(stalled)?
+}
+
 /// Receives the pieces after the head into a file at `path`, synced.
 pub async fn receive(
     mut pieces: Streaming<SnapshotPiece>,
@@ -176,7 +182,7 @@ pub async fn receive(
     let file = File::create(path).map_err(failed)?;
     let mut unfinished =
         Unfinished { file, path: path.to_owned(), received: 0, is_complete: false };
-    while let Some(SnapshotPiece { piece }) = pieces.message().await? {
+    while let Some(SnapshotPiece { piece }) = next(&mut pieces).await? {
         let Some(Piece::Data(data)) = piece else {
             return Err(Status::invalid_argument("a second head"));
         };

@@ -5,6 +5,7 @@ use proto::etcdserverpb::{CompactionRequest, SnapshotRequest};
 use proto::internal::Vote;
 use proto::peer::peer_client::PeerClient;
 use proto::peer::{Identity, SnapshotHead, SnapshotPiece, snapshot_piece::Piece};
+use tokio_stream::StreamExt as _;
 use tonic::Code;
 
 use super::*;
@@ -227,6 +228,20 @@ async fn a_snapshot_that_is_cut_off_arrives_all_the_same() {
     }
 }
 
+/// What somebody whom the member does not know yet begins to send to it.
+async fn first_pieces(cluster: &Cluster, place: usize, bytes: u64) -> Vec<SnapshotPiece> {
+    let header = cluster.status(place).await.unwrap().header.unwrap();
+    let (cluster_id, from, to) = (header.cluster_id, 7, header.member_id);
+    let head = SnapshotHead {
+        identity: Some(Identity { cluster_id, from, to, from_log: 0, to_log: 0 }),
+        vote: Some(Vote { term: header.raft_term, member_id: from, committed: true }),
+        applied: None,
+        bytes,
+    };
+    let pieces = [Piece::Head(head), Piece::Data(vec![0; 1 << 10].into())];
+    pieces.map(|piece| SnapshotPiece { piece: Some(piece) }).into()
+}
+
 /// A member takes what its disk has room for beside its log, and nothing of anything larger.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_that_finds_no_room_is_refused_at_once() {
@@ -235,17 +250,7 @@ async fn a_snapshot_that_finds_no_room_is_refused_at_once() {
     }
     let cluster = Cluster::start(Target::Kvd, 3).unwrap_or_else(|error| panic!("{error:#}"));
     let follower = (cluster.leader().await.unwrap() + 1) % 3;
-    let header = cluster.status(follower).await.unwrap().header.unwrap();
-    // Somebody whom the member does not know yet.
-    let (cluster_id, from, to) = (header.cluster_id, 7, header.member_id);
-    let head = SnapshotHead {
-        identity: Some(Identity { cluster_id, from, to, from_log: 0, to_log: 0 }),
-        vote: Some(Vote { term: header.raft_term, member_id: from, committed: true }),
-        applied: None,
-        bytes: 1 << 60,
-    };
-    let pieces = [Piece::Head(head), Piece::Data(vec![0; 1 << 10].into())];
-    let pieces = pieces.map(|piece| SnapshotPiece { piece: Some(piece) });
+    let pieces = first_pieces(&cluster, follower, 1 << 60).await;
     let mut peer = PeerClient::connect(cluster.node(follower).peer_url()).await.unwrap();
     let refused = peer.install_snapshot(tokio_stream::iter(pieces)).await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
@@ -256,6 +261,25 @@ async fn a_snapshot_that_finds_no_room_is_refused_at_once() {
     assert!(log.lines().any(warned), "{log}");
     assert_eq!(incoming(&cluster, follower), Vec::<PathBuf>::new());
     cluster.wait_in_step().await.unwrap();
+}
+
+/// Who loses its power does not end its connections.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_stops_coming_is_given_up() {
+    if Target::from_env().unwrap() == Target::Etcd {
+        return;
+    }
+    let cluster = Cluster::start(Target::Kvd, 1).unwrap_or_else(|error| panic!("{error:#}"));
+    cluster.leader().await.unwrap();
+    let pieces = first_pieces(&cluster, 0, 1 << 20).await;
+    let pieces = tokio_stream::iter(pieces).chain(tokio_stream::pending());
+    let mut peer = PeerClient::connect(cluster.node(0).peer_url()).await.unwrap();
+    let sending = tokio::spawn(async move { peer.install_snapshot(pieces).await });
+    let begun = async || (incoming(&cluster, 0).len() == 1).then_some(());
+    cluster.wait("a file is begun", begun).await.unwrap();
+    let given_up = sending.await.unwrap().unwrap_err();
+    assert_eq!(given_up.code(), Code::DeadlineExceeded, "{given_up:?}");
+    assert_eq!(incoming(&cluster, 0), Vec::<PathBuf>::new());
 }
 
 /// Has a member write a file of its state as it is.
