@@ -137,7 +137,7 @@ pub const UNREAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Free disk space that snapshot files and checkpoints leave alone, besides the log's next segment.
 pub const LOG_MARGIN_BYTES: u64 = 2 << 20;
 
-/// How long after a snapshot file that had no room another is tried.
+/// How long after a snapshot file that had no room, or that a member refused, another is tried.
 pub const SNAPSHOT_RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Largest message a member takes from another: a batch of entries, or one entry of the largest
@@ -156,6 +156,10 @@ pub const TRANSFER_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// One piece of a snapshot file on its way to a member, and how many wait for the network.
 pub const SNAPSHOT_PIECE_BYTES: usize = 256 << 10;
 pub const SNAPSHOT_PIECES_AHEAD: usize = 4;
+
+/// How long a member that receives a snapshot file waits for the next piece of it: a sender that lost
+/// its power never says so, and what came of the file takes room until then.
+pub const SNAPSHOT_STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long after a compaction its hash is compared: the other members are about as far then.
 pub const COMPACTION_CHECK_DELAY: Duration = Duration::from_secs(1);
@@ -183,6 +187,9 @@ pub const LEASE_NOTES_MAX: usize = 1000;
 
 /// How long a question about a lease waits that the leader did not answer, as in etcd.
 pub const LEASE_ASK_AGAIN: Duration = Duration::from_millis(50);
+
+/// The longest name of a user or a role: the longest key of a bbolt file. etcd ends over a longer one.
+pub const NAME_BYTES_MAX: usize = 32 << 10;
 
 /// Passwords that are hashed at the same time, and how many wait for their turn before clients are told
 /// to slow down: one takes a core for some 50 ms at the default cost.

@@ -45,6 +45,17 @@ pub struct SnapshotReader {
     pub bytes: u64,
 }
 
+/// What became of a file that was found damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mended {
+    /// Nothing is known to be wrong with it.
+    Sound,
+    /// There is another file now.
+    Replaced,
+    /// It is damaged, and there is no room for another.
+    NoRoom,
+}
+
 impl Snapshots {
     /// Takes up the files that are there. Their contents were verified when they were written and
     /// are again when they are used.
@@ -181,13 +192,12 @@ impl Snapshots {
     /// A file of the store as it is now, open for reading: the newest one if nothing changed
     /// since, else a new one. Refused when there is no room for that.
     pub fn open_current(&self, store: &Arc<Store>) -> Result<SnapshotReader, ReadError> {
-        let asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        let _asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
         let applied = store.applied();
         let written = match self.newest(applied).filter(|newest| newest.applied == applied) {
             Some(newest) => newest,
             None => self.write_if_room(store)?.ok_or(Refusal::NoSpace)?,
         };
-        drop(asking);
         let open = |path: &Path| {
             let file = File::open(path)?;
             let bytes = file.metadata()?.len();
@@ -196,9 +206,48 @@ impl Snapshots {
         Ok(open(&written.path).map_err(|error| Fatal::io("open", &written.path, error))?)
     }
 
+    /// Looks at a file that was sent and found damaged. If it is, another takes its place, and it is
+    /// kept beside: consensus is never without a file, and never sends that one again.
+    pub fn mend(&self, path: &Path, store: &Arc<Store>) -> Result<Mended, Fatal> {
+        // Clients must not ask for it meanwhile.
+        let _asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.lock().files.iter().any(|file| file.path == path) {
+            return Ok(Mended::Replaced);
+        }
+        let error = match Snapshot::open(path, Checksum::Verify) {
+            Ok(_) => return Ok(Mended::Sound),
+            Err(error) if is_about_this_process(&error) => return Ok(Mended::Sound),
+            Err(error) => error,
+        };
+        // Out of the way first, or it would count as one of the two to keep.
+        let aside = path.with_added_extension("damaged");
+        let is_aside = match std::fs::rename(path, &aside) {
+            Ok(()) => true,
+            Err(error) if error.kind() == ErrorKind::NotFound => false,
+            Err(error) => return Err(Fatal::io("rename", path, error)),
+        };
+        let written = self.write_if_room(store);
+        if !matches!(written, Ok(Some(_))) && is_aside {
+            std::fs::rename(&aside, path).map_err(|error| Fatal::io("rename", &aside, error))?;
+        }
+        let Some(written) = written? else { return Ok(Mended::NoRoom) };
+        let aside = is_aside.then(|| tracing::field::display(aside.display()));
+        let index = written.applied.index;
+        tracing::warn!(%error, aside, index, "a snapshot file is damaged: another was written");
+        Ok(Mended::Replaced)
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether an error says nothing about the file.
+fn is_about_this_process(error: &Fatal) -> bool {
+    use rustix::io::Errno;
+    let Fatal::Io { source, .. } = error else { return false };
+    let errno = Errno::from_io_error(source);
+    errno.is_some_and(|errno| [Errno::MFILE, Errno::NFILE, Errno::NOMEM].contains(&errno))
 }
 
 fn is_out_of_space(error: &std::io::Error) -> bool {
@@ -285,6 +334,55 @@ mod tests {
             }
             assert_eq!(member.files(), files);
         }
+    }
+
+    #[test]
+    fn a_damaged_file_is_kept_beside_the_one_that_replaces_it() {
+        let member = Member::new(0);
+        let names = || {
+            let files = std::fs::read_dir(member.data_dir.snap()).unwrap();
+            let name = |file: std::fs::DirEntry| file.file_name().into_string().unwrap();
+            files.map(|file| name(file.unwrap())).collect::<std::collections::BTreeSet<String>>()
+        };
+        member.put();
+        assert!(member.snapshots.prepare(&member.store).unwrap());
+        let path = member.snapshots.newest(member.store.applied()).unwrap().path;
+        let sound = std::fs::read(&path).unwrap();
+        assert_eq!(member.snapshots.mend(&path, &member.store).unwrap(), Mended::Sound);
+        assert_eq!(names().len(), 1);
+
+        let mut damaged = sound.clone();
+        damaged[sound.len() / 2] ^= 1;
+        std::fs::write(&path, &damaged).unwrap();
+        assert_eq!(member.snapshots.mend(&path, &member.store).unwrap(), Mended::Replaced);
+        // Nothing has changed since, so it is the same again.
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert_eq!(names(), [name.to_owned(), format!("{name}.damaged")].into());
+        assert!(std::fs::read(&path).unwrap() == sound);
+        assert!(std::fs::read(path.with_added_extension("damaged")).unwrap() == damaged);
+
+        std::fs::remove_file(&path).unwrap();
+        member.put();
+        assert_eq!(member.snapshots.mend(&path, &member.store).unwrap(), Mended::Replaced);
+        let newest = member.snapshots.newest(member.store.applied()).unwrap();
+        assert!(newest.path != path && newest.path.exists());
+        assert_eq!(member.snapshots.mend(&path, &member.store).unwrap(), Mended::Replaced);
+    }
+
+    /// Consensus has to have one to send.
+    #[test]
+    fn a_damaged_file_stays_while_there_is_no_room_for_another() {
+        let mut member = Member::new(0);
+        member.put();
+        assert!(member.snapshots.prepare(&member.store).unwrap());
+        let path = member.snapshots.newest(member.store.applied()).unwrap().path;
+        std::fs::write(&path, "damaged").unwrap();
+        let space = Space::new(member.data_dir.path().to_owned(), member.wal.clone());
+        member.snapshots.space = space.with_margin(u64::MAX);
+        assert_eq!(member.snapshots.mend(&path, &member.store).unwrap(), Mended::NoRoom);
+        assert_eq!(member.snapshots.newest(member.store.applied()).unwrap().path, path);
+        assert!(path.exists());
+        assert_eq!(member.files(), 1);
     }
 
     /// Consensus must never have to write one by itself: there may be no room for it.

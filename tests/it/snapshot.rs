@@ -9,9 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use harness::{Client, Node, NodeOptions, Target, etcd_is_required, go_binary};
 use proto::KeyValue;
+use proto::authpb::UserAddOptions;
 use proto::etcdserverpb::alarm_request::AlarmAction;
 use proto::etcdserverpb::{
-    AlarmMember, AlarmRequest, AlarmType, CompactionRequest, DeleteRangeRequest, HashKvRequest,
+    AlarmMember, AlarmRequest, AlarmType, AuthRoleAddRequest, AuthRoleListRequest,
+    AuthUserAddRequest, AuthUserListRequest, CompactionRequest, DeleteRangeRequest, HashKvRequest,
     PutRequest, RangeRequest, RequestOp, TxnRequest, request_op,
 };
 use tonic::Code;
@@ -254,6 +256,46 @@ async fn alarms_go_along_to_an_etcd_that_is_restored() {
         assert_eq!(list.into_inner().alarms, [alarm]);
         let refused = theirs.kv.put(put("new".into(), b"v".to_vec())).await.unwrap_err();
         assert_eq!(refused.code(), Code::ResourceExhausted);
+    }
+}
+
+/// Names are keys of the file, whose branch pages have to hold two of them however long they are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_longer_than_a_page_go_along_to_an_etcd_that_is_restored() {
+    let (Some(etcdctl), Some(releases)) = (debian("etcdctl"), releases()) else { return };
+    let node = Node::start_one(Target::Kvd).unwrap();
+    let mut ours = Client::connect(&node.endpoint()).await.unwrap();
+    let names: Vec<String> = ["a", "b", "c"].map(|letter| letter.repeat(5_000)).into();
+    let longest = "n".repeat(32 << 10);
+    let add_user = |name: String| {
+        let options = Some(UserAddOptions { no_password: true });
+        AuthUserAddRequest { name, options, ..Default::default() }
+    };
+    for name in names.iter().chain([&longest]).cloned() {
+        ours.auth.role_add(AuthRoleAddRequest { name: name.clone() }).await.unwrap();
+        ours.auth.user_add(add_user(name)).await.unwrap();
+    }
+    let longer = format!("{longest}n");
+    let refused = [
+        ours.auth.role_add(AuthRoleAddRequest { name: longer.clone() }).await.unwrap_err(),
+        ours.auth.user_add(add_user(longer)).await.unwrap_err(),
+    ];
+    assert!(refused.iter().all(|status| status.code() == Code::InvalidArgument), "{refused:?}");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("saved.db").to_str().unwrap().to_owned();
+    let endpoints = format!("--endpoints={}", node.endpoint());
+    succeed(&etcdctl, &[&endpoints, "snapshot", "save", &file]);
+    assert!(fs::metadata(&file).unwrap().len() < 1 << 20);
+    for release in releases {
+        succeed(&release.restorer, &["snapshot", "status", &file]);
+        let other = restored(&release, &file);
+        let mut theirs = Client::connect(&other.endpoint()).await.unwrap();
+        let expected: Vec<String> = names.iter().chain([&longest]).cloned().collect();
+        let users = theirs.auth.user_list(AuthUserListRequest {}).await.unwrap();
+        assert_eq!(users.into_inner().users, expected);
+        let roles = theirs.auth.role_list(AuthRoleListRequest {}).await.unwrap();
+        assert_eq!(roles.into_inner().roles, expected);
+        theirs.auth.user_add(add_user("ab".repeat(3_000))).await.unwrap();
     }
 }
 

@@ -14,7 +14,16 @@ use tonic::{Request, Response, Status};
 
 use super::{Identity, mismatch, status};
 use crate::auth::{Client, Gate, Tokens};
+use crate::limits;
 use crate::replica::Replica;
+
+/// A name is a key of the file that a snapshot is, and etcd could not write a longer one.
+fn check_length(name: &str) -> Result<(), Status> {
+    match name.len() > limits::NAME_BYTES_MAX {
+        true => Err(status::name_too_long()),
+        false => Ok(()),
+    }
+}
 
 pub struct Auth {
     replica: Replica,
@@ -190,7 +199,9 @@ impl auth_server::Auth for Auth {
         request: Request<pb::AuthRoleAddRequest>,
     ) -> Result<Response<pb::AuthRoleAddResponse>, Status> {
         let client = self.gate().client(&request);
-        let header = self.change(&client, Op::RoleAdd(request.into_inner())).await?;
+        let request = request.into_inner();
+        check_length(&request.name)?;
+        let header = self.change(&client, Op::RoleAdd(request)).await?;
         Ok(Response::new(pb::AuthRoleAddResponse { header }))
     }
 
@@ -245,6 +256,7 @@ impl auth_server::Auth for Auth {
     ) -> Result<Response<pb::AuthUserAddResponse>, Status> {
         let client = self.gate().client(&request);
         let pb::AuthUserAddRequest { name, password, options, .. } = request.into_inner();
+        check_length(&name)?;
         let no_password = options.is_some_and(|options| options.no_password);
         let password_hash = match no_password {
             true => Vec::new(),

@@ -56,6 +56,12 @@ impl From<Denied> for Status {
     }
 }
 
+/// etcd has no text for this.
+pub fn name_too_long() -> Status {
+    let most = crate::limits::NAME_BYTES_MAX;
+    etcd(Code::InvalidArgument, format!("the name is longer than {most} bytes"))
+}
+
 pub fn unavailable(why: Unavailable) -> Status {
     match why {
         // etcd's server loses the code of this one on the way; its clients go by the text.

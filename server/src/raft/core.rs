@@ -22,6 +22,7 @@ use super::network::Peers;
 use super::pace::Pace;
 use super::reads::{self, ReadQueue};
 use super::service::PeerService;
+use super::transfer::Own;
 use super::types::{Node, Proposal, Reply, To, Types};
 use super::{change, door, leases};
 use crate::admission::Admission;
@@ -127,7 +128,8 @@ pub async fn start(start: Start, mut stop: watch::Receiver<bool>) -> anyhow::Res
     let book = Arc::new(AddressBook::new(current.clone(), start.addresses, start.connector));
     let links = Links::new(me, book, start.election_timeout);
     let campaigns = Arc::new(Campaigns::new(me.member_id, start.election_timeout));
-    let peers = Peers::new(links.clone(), campaigns.clone(), start.heartbeat_interval);
+    let own = Own { snapshots: start.snapshots.clone(), current: current.clone() };
+    let peers = Peers::new(links.clone(), campaigns.clone(), own, start.heartbeat_interval);
     let raft = Raft::new(me.member_id, config, peers, log.clone(), machine)
         .await
         .context("starting consensus on the stored log")?;
@@ -168,8 +170,7 @@ pub async fn start(start: Start, mut stop: watch::Receiver<bool>) -> anyhow::Res
         rounds,
     };
     let mut snapshot_requests = start.snapshot_requests;
-    let contact = this.handle.contact.clone();
-    let mut roles = this.raft.server_metrics();
+    let (contact, mut roles) = (this.handle.contact.clone(), this.raft.server_metrics());
     let mut tick = tokio::time::interval(start.heartbeat_interval);
     loop {
         tokio::select! {

@@ -30,21 +30,27 @@ use crate::metrics::{self, METRICS};
 pub struct Peers {
     links: Links,
     campaigns: Arc<Campaigns>,
+    own: transfer::Own,
     retry_interval: Duration,
 }
 
 impl Peers {
     /// At most `retry_interval` passes between attempts to reach one that cannot be reached.
-    pub fn new(links: Links, campaigns: Arc<Campaigns>, retry_interval: Duration) -> Peers {
-        Peers { links, campaigns, retry_interval }
+    pub fn new(
+        links: Links,
+        campaigns: Arc<Campaigns>,
+        own: transfer::Own,
+        retry_interval: Duration,
+    ) -> Peers {
+        Peers { links, campaigns, own, retry_interval }
     }
 
     fn peer(&self, id: u64, node: &Node, lane: Lane) -> Peer {
         self.links.book().learn(id, &node.peer_urls);
         let vote = self.links.to(id, Lane::Heartbeat);
-        let (campaigns, retry_interval) = (self.campaigns.clone(), self.retry_interval);
-        let peer = METRICS.raft.peer(id);
-        Peer { lane, link: self.links.to(id, lane), peer, vote, campaigns, retry_interval }
+        let (campaigns, own) = (self.campaigns.clone(), self.own.clone());
+        let (peer, link) = (METRICS.raft.peer(id), self.links.to(id, lane));
+        Peer { lane, link, peer, vote, campaigns, own, retry_interval: self.retry_interval }
     }
 }
 
@@ -56,6 +62,7 @@ pub struct Peer {
     /// Votes are few, small and urgent.
     vote: Link,
     campaigns: Arc<Campaigns>,
+    own: transfer::Own,
     retry_interval: Duration,
 }
 
@@ -174,7 +181,7 @@ impl RaftNetworkV2<Types> for Peer {
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         tokio::select! {
-            sent = transfer::send(self.link.clone(), vote, snapshot) => match sent {
+            sent = transfer::send(self.link.clone(), vote, snapshot, &self.own) => match sent {
                 Ok(vote) => Ok(SnapshotResponse::new(vote)),
                 Err(error) => Err(StreamingError::Unreachable(Unreachable::new(&error))),
             },

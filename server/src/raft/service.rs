@@ -201,7 +201,7 @@ impl peer_server::Peer for PeerService {
         request: Request<Streaming<peer::SnapshotPiece>>,
     ) -> Answer<peer::InstallSnapshotResponse> {
         let mut pieces = request.into_inner();
-        let first = pieces.message().await?.and_then(|first| first.piece);
+        let first = transfer::next(&mut pieces).await?.and_then(|first| first.piece);
         let Some(Piece::Head(mut head)) = first else {
             return Err(malformed("it does not begin with a head"));
         };

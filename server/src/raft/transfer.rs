@@ -1,11 +1,13 @@
 //! Snapshot files on their way between members: in pieces, as fast as the receiver takes them.
 //!
 //! A file is received whole, synced and verified before consensus hears of it; one that was cut off
-//! is removed and sent again from the beginning, as is one that the receiver has no room for.
+//! is removed and sent again from the beginning, as is one that the receiver has no room for. One that
+//! is damaged already where it comes from is replaced there.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use openraft::alias::{SnapshotOf, VoteOf};
@@ -19,15 +21,76 @@ use super::machine::SnapshotFile;
 use super::types::Types;
 use super::wire;
 use crate::limits;
+use crate::replica::Current;
+use crate::snapshots::{Mended, Snapshots};
 use crate::space::Space;
 
+/// This member's files, and the state to write another from.
+#[derive(Clone)]
+pub struct Own {
+    pub snapshots: Arc<Snapshots>,
+    pub current: Arc<Current>,
+}
+
+/// Why a file did not get there.
+enum Unsent {
+    /// This member cannot read it.
+    Unreadable(String),
+    Refused(Status),
+}
+
 /// Sends a file and waits until the peer has installed it. The peer's vote.
+///
+/// After a refusal a while passes before the failure is told, as the file is sent again then: the
+/// peer's disk will not be empty in a moment, and what is damaged there may be so again.
 pub async fn send(
+    link: Link,
+    vote: VoteOf<Types>,
+    snapshot: SnapshotOf<Types, SnapshotFile>,
+    own: &Own,
+) -> Result<VoteOf<Types>, CallError> {
+    let (to, path) = (format!("{:x}", link.to), snapshot.snapshot.path.clone());
+    let (why, is_suspect) = match stream(link, vote, snapshot).await {
+        Ok(vote) => {
+            return vote.ok_or_else(|| CallError::Failed("the answer names no vote".into()));
+        }
+        Err(Unsent::Unreadable(error)) => (CallError::Failed(error), true),
+        Err(Unsent::Refused(status)) => match status.code() {
+            Code::ResourceExhausted => (failed(&status), false),
+            Code::DataLoss => (failed(&status), true),
+            _ => return Err(failed(&status)),
+        },
+    };
+    if !is_suspect || !mend(own, path).await {
+        tracing::warn!(to, %why, "the snapshot file is refused");
+        tokio::time::sleep(limits::SNAPSHOT_RETRY_INTERVAL).await;
+    }
+    Err(why)
+}
+
+/// Looks for damage in a file of this member. True when there is another to send.
+async fn mend(own: &Own, path: PathBuf) -> bool {
+    let Own { snapshots, current } = own.clone();
+    let mend = move || match snapshots.mend(&path, &current.load()) {
+        Ok(Mended::Replaced) => true,
+        Ok(Mended::Sound) => false,
+        Ok(Mended::NoRoom) => {
+            let path = path.display();
+            tracing::warn!(%path, "a snapshot file is damaged, and there is no room for another");
+            false
+        }
+        Err(fatal) => crate::stop::fatal(&fatal),
+    };
+    // A panic ends the process.
+    tokio::task::spawn_blocking(mend).await.unwrap_or(false)
+}
+
+async fn stream(
     mut link: Link,
     vote: VoteOf<Types>,
     snapshot: SnapshotOf<Types, SnapshotFile>,
-) -> Result<VoteOf<Types>, CallError> {
-    let unreadable = |error: &dyn std::fmt::Display| CallError::Failed(error.to_string());
+) -> Result<Option<VoteOf<Types>>, Unsent> {
+    let unreadable = |error: &dyn std::fmt::Display| Unsent::Unreadable(error.to_string());
     let path = snapshot.snapshot.path;
     let file = File::open(&path).map_err(|error| unreadable(&error))?;
     let bytes = file.metadata().map_err(|error| unreadable(&error))?.len();
@@ -46,17 +109,8 @@ pub async fn send(
         Ok(Ok(())) => {}
         Err(error) => return Err(unreadable(&error)),
     }
-    if let Err(status) = &answer
-        && status.code() == Code::ResourceExhausted
-    {
-        let (to, why) = (format!("{:x}", link.to), status.message());
-        tracing::warn!(to, why, "the snapshot file is refused");
-        // Its disk will not be empty in a moment.
-        tokio::time::sleep(limits::SNAPSHOT_RETRY_INTERVAL).await;
-    }
-    let answer = answer.map_err(|status| failed(&status))?.into_inner();
-    let vote = answer.vote.as_ref().map(wire::to_vote);
-    vote.ok_or_else(|| CallError::Failed("the answer names no vote".into()))
+    let answer = answer.map_err(Unsent::Refused)?.into_inner();
+    Ok(answer.vote.as_ref().map(wire::to_vote))
 }
 
 /// Stops early when nobody wants the rest.
@@ -108,6 +162,12 @@ fn check_room(space: &Space, bytes: u64, received: u64) -> Result<(), Status> {
     })
 }
 
+/// The next piece, unless the sender is gone without a word.
+pub async fn next(pieces: &mut Streaming<SnapshotPiece>) -> Result<Option<SnapshotPiece>, Status> {
+    let stalled = |_| Status::deadline_exceeded("nothing more came of the snapshot file");
+    tokio::time::timeout(limits::SNAPSHOT_STALL_TIMEOUT, pieces.message()).await.map_err(stalled)?
+}
+
 /// Receives the pieces after the head into a file at `path`, synced.
 pub async fn receive(
     mut pieces: Streaming<SnapshotPiece>,
@@ -122,7 +182,7 @@ pub async fn receive(
     let file = File::create(path).map_err(failed)?;
     let mut unfinished =
         Unfinished { file, path: path.to_owned(), received: 0, is_complete: false };
-    while let Some(SnapshotPiece { piece }) = pieces.message().await? {
+    while let Some(SnapshotPiece { piece }) = next(&mut pieces).await? {
         let Some(Piece::Data(data)) = piece else {
             return Err(Status::invalid_argument("a second head"));
         };

@@ -59,9 +59,13 @@ impl Store {
         if revision > state.revision {
             return Err(Refusal::FutureRevision);
         }
-        let compacted = state.due.hashed_from(revision).unwrap_or(state.compacted);
+        // The hash of a compaction is the same whether or not it is taken already.
+        let (compacted, counts) = match state.due.hashed_from(revision) {
+            Some(previous) => (previous, Counts::LiveOrJustDeleted),
+            None => (state.compacted, Counts::Live),
+        };
         let revision = if revision == 0 { state.revision } else { revision };
-        let work = Ok(HashWork::new(revision, compacted, Counts::Live));
+        let work = Ok(HashWork::new(revision, compacted, counts));
         Ok(HashKvRead { store, work, _pin: Some(self.pin(compacted)) })
     }
 

@@ -13,8 +13,9 @@ use super::files::UNFINISHED_SUFFIX;
 use super::{Change, State};
 use crate::{Fatal, Revision};
 
-/// Changes between two reports of progress.
-const PROGRESS_CHANGES: u64 = 1024;
+/// So many rows, or bytes, lie between two reports of progress.
+const PROGRESS_ROWS: u64 = 1024;
+const PROGRESS_BYTES: u64 = 1 << 20;
 
 /// One state, held still while it is saved.
 pub trait Source {
@@ -77,32 +78,25 @@ fn write(
     let mut names: BTreeSet<&str> = buckets::EXPECTED.into();
     names.extend(state.tables.keys().map(String::as_str));
     let mut changes = 0;
+    let mut pace = Pace { progress, rows: 0, bytes: 0 };
     for name in names {
-        let mut bucket = writer.bucket(name.as_bytes());
-        match name {
-            buckets::KEY => {
-                let Some(written) = write_changes(source, &mut bucket, path, progress)? else {
-                    return Ok(None);
-                };
-                changes = written;
-            }
+        let mut rows = Rows { bucket: writer.bucket(name.as_bytes()), path, pace: &mut pace };
+        let control = match name {
+            buckets::KEY => write_changes(source, &mut rows, &mut changes)?,
             buckets::META => {
-                for (key, value) in meta_rows(&state) {
-                    bucket.put(key, &value).map_err(io)?;
-                }
+                let table = meta_rows(&state);
+                rows.put_all(table.iter().map(|(key, value)| (*key, &value[..])))?
             }
             buckets::LEASE => {
-                for (key, value) in state.leases.iter().map(|lease| lease.to_bucket()) {
-                    bucket.put(&key, &value).map_err(io)?;
-                }
+                let table = state.leases.iter().map(|lease| lease.to_bucket());
+                rows.put_all(table)?
             }
-            _ => {
-                for (key, value) in state.tables.get(name).into_iter().flatten() {
-                    bucket.put(key, value).map_err(io)?;
-                }
-            }
+            _ => rows.put_all(state.tables.get(name).into_iter().flatten())?,
+        };
+        if control.is_break() {
+            return Ok(None);
         }
-        bucket.finish().map_err(io)?;
+        rows.bucket.finish().map_err(io)?;
     }
     let (mut file, image) = writer.finish().map_err(io)?;
     file.sync_data().map_err(io)?;
@@ -120,34 +114,62 @@ fn write(
     Ok(Some(Saved { path: path.to_owned(), bytes, changes, sha }))
 }
 
-/// Writes the bucket `key` and returns how many changes it has, or `None` when told to give up.
+/// When progress was reported last.
+struct Pace<'a> {
+    progress: &'a mut dyn FnMut(u64) -> ControlFlow<()>,
+    rows: u64,
+    bytes: u64,
+}
+
+/// A bucket being written, at a pace.
+struct Rows<'a, 'b> {
+    bucket: bolt::Bucket<'a>,
+    path: &'a Path,
+    pace: &'a mut Pace<'b>,
+}
+
+impl Rows<'_, '_> {
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<ControlFlow<()>, Fatal> {
+        self.bucket.put(key, value).map_err(|source| Fatal::io("write", self.path, source))?;
+        let (pace, bytes) = (&mut *self.pace, self.bucket.bytes_written());
+        pace.rows += 1;
+        if pace.rows < PROGRESS_ROWS && bytes - pace.bytes < PROGRESS_BYTES {
+            return Ok(ControlFlow::Continue(()));
+        }
+        (pace.rows, pace.bytes) = (0, bytes);
+        Ok((pace.progress)(bytes))
+    }
+
+    fn put_all<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &mut self,
+        rows: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<ControlFlow<()>, Fatal> {
+        for (key, value) in rows {
+            if self.put(key.as_ref(), value.as_ref())?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+/// Writes the bucket `key`, counting its changes.
 fn write_changes(
     source: &dyn Source,
-    bucket: &mut bolt::Bucket<'_>,
-    path: &Path,
-    progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
-) -> Result<Option<u64>, Fatal> {
-    let mut changes = 0;
-    let mut failed = None;
-    let mut gave_up = false;
+    rows: &mut Rows<'_, '_>,
+    changes: &mut u64,
+) -> Result<ControlFlow<()>, Fatal> {
+    let mut control = Ok(ControlFlow::Continue(()));
     source.changes(&mut |change| {
         let (key, len) = buckets::encode_revision(change.revision, change.tombstone);
-        if let Err(error) = bucket.put(&key[..len], change.value) {
-            failed = Some(Fatal::io("write", path, error));
-            return ControlFlow::Break(());
+        *changes += 1;
+        control = rows.put(&key[..len], change.value);
+        match control {
+            Ok(control) => control,
+            Err(_) => ControlFlow::Break(()),
         }
-        changes += 1;
-        if changes % PROGRESS_CHANGES == 0 {
-            let control = progress(bucket.bytes_written());
-            gave_up = control.is_break();
-            return control;
-        }
-        ControlFlow::Continue(())
     })?;
-    match failed {
-        Some(error) => Err(error),
-        None => Ok((!gave_up).then_some(changes)),
-    }
+    control
 }
 
 /// The bucket `meta`, in the order of its keys.

@@ -1,10 +1,11 @@
 //! Logs that are kept short, and members that need a snapshot because of it.
 
 use harness::lag::{self, Absence, Lag};
-use proto::etcdserverpb::CompactionRequest;
+use proto::etcdserverpb::{CompactionRequest, SnapshotRequest};
 use proto::internal::Vote;
 use proto::peer::peer_client::PeerClient;
 use proto::peer::{Identity, SnapshotHead, SnapshotPiece, snapshot_piece::Piece};
+use tokio_stream::StreamExt as _;
 use tonic::Code;
 
 use super::*;
@@ -227,6 +228,20 @@ async fn a_snapshot_that_is_cut_off_arrives_all_the_same() {
     }
 }
 
+/// What somebody whom the member does not know yet begins to send to it.
+async fn first_pieces(cluster: &Cluster, place: usize, bytes: u64) -> Vec<SnapshotPiece> {
+    let header = cluster.status(place).await.unwrap().header.unwrap();
+    let (cluster_id, from, to) = (header.cluster_id, 7, header.member_id);
+    let head = SnapshotHead {
+        identity: Some(Identity { cluster_id, from, to, from_log: 0, to_log: 0 }),
+        vote: Some(Vote { term: header.raft_term, member_id: from, committed: true }),
+        applied: None,
+        bytes,
+    };
+    let pieces = [Piece::Head(head), Piece::Data(vec![0; 1 << 10].into())];
+    pieces.map(|piece| SnapshotPiece { piece: Some(piece) }).into()
+}
+
 /// A member takes what its disk has room for beside its log, and nothing of anything larger.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_that_finds_no_room_is_refused_at_once() {
@@ -235,17 +250,7 @@ async fn a_snapshot_that_finds_no_room_is_refused_at_once() {
     }
     let cluster = Cluster::start(Target::Kvd, 3).unwrap_or_else(|error| panic!("{error:#}"));
     let follower = (cluster.leader().await.unwrap() + 1) % 3;
-    let header = cluster.status(follower).await.unwrap().header.unwrap();
-    // Somebody whom the member does not know yet.
-    let (cluster_id, from, to) = (header.cluster_id, 7, header.member_id);
-    let head = SnapshotHead {
-        identity: Some(Identity { cluster_id, from, to, from_log: 0, to_log: 0 }),
-        vote: Some(Vote { term: header.raft_term, member_id: from, committed: true }),
-        applied: None,
-        bytes: 1 << 60,
-    };
-    let pieces = [Piece::Head(head), Piece::Data(vec![0; 1 << 10].into())];
-    let pieces = pieces.map(|piece| SnapshotPiece { piece: Some(piece) });
+    let pieces = first_pieces(&cluster, follower, 1 << 60).await;
     let mut peer = PeerClient::connect(cluster.node(follower).peer_url()).await.unwrap();
     let refused = peer.install_snapshot(tokio_stream::iter(pieces)).await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
@@ -256,4 +261,89 @@ async fn a_snapshot_that_finds_no_room_is_refused_at_once() {
     assert!(log.lines().any(warned), "{log}");
     assert_eq!(incoming(&cluster, follower), Vec::<PathBuf>::new());
     cluster.wait_in_step().await.unwrap();
+}
+
+/// Who loses its power does not end its connections.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_stops_coming_is_given_up() {
+    if Target::from_env().unwrap() == Target::Etcd {
+        return;
+    }
+    let cluster = Cluster::start(Target::Kvd, 1).unwrap_or_else(|error| panic!("{error:#}"));
+    cluster.leader().await.unwrap();
+    let pieces = first_pieces(&cluster, 0, 1 << 20).await;
+    let pieces = tokio_stream::iter(pieces).chain(tokio_stream::pending());
+    let mut peer = PeerClient::connect(cluster.node(0).peer_url()).await.unwrap();
+    let sending = tokio::spawn(async move { peer.install_snapshot(pieces).await });
+    let begun = async || (incoming(&cluster, 0).len() == 1).then_some(());
+    cluster.wait("a file is begun", begun).await.unwrap();
+    let given_up = sending.await.unwrap().unwrap_err();
+    assert_eq!(given_up.code(), Code::DeadlineExceeded, "{given_up:?}");
+    assert_eq!(incoming(&cluster, 0), Vec::<PathBuf>::new());
+}
+
+/// Has a member write a file of its state as it is.
+async fn write_file(cluster: &Cluster, place: usize) {
+    let mut client = cluster.client(place).await.unwrap();
+    let mut stream = client.maintenance.snapshot(SnapshotRequest {}).await.unwrap().into_inner();
+    while stream.message().await.unwrap().is_some() {}
+}
+
+/// Turns a bit of a member's newest file.
+fn damage(cluster: &Cluster, place: usize) {
+    let newest = snapshots(cluster, place).pop().unwrap();
+    let mut bytes = fs::read(&newest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&newest, bytes).unwrap();
+}
+
+/// Nobody looks into a file when a member starts. Whoever finds it damaged is who it is sent to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_snapshot_is_replaced_by_whoever_sends_it() {
+    const REPLACED: &str = "a snapshot file is damaged: another was written";
+    if Target::from_env().unwrap() == Target::Etcd {
+        return;
+    }
+    let mut cluster = Cluster::start_with(small_log()).unwrap_or_else(|error| panic!("{error:#}"));
+    let leader = cluster.leader().await.unwrap();
+    let (away, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    cluster.kill(away).unwrap();
+    write_much(&cluster, leader).await;
+    let last = cluster.status(leader).await.unwrap().raft_index;
+    while [leader, other].iter().any(|place| cluster.purged(*place) < last) {
+        write_much(&cluster, leader).await;
+    }
+    // With that, and an engine that is as far, nothing makes a new one due when they are started.
+    cluster.wait_in_step().await.unwrap();
+    for place in [leader, other] {
+        write_file(&cluster, place).await;
+    }
+    let received = cluster.snapshots_received(away);
+    let installed = cluster.snapshots_installed(away);
+    // Whichever of them leads then.
+    for place in [leader, other] {
+        cluster.stop(place).unwrap();
+        damage(&cluster, place);
+    }
+    for place in [leader, other, away] {
+        cluster.spawn(place).unwrap();
+    }
+    let arrived = async || (cluster.snapshots_installed(away) > installed).then_some(());
+    cluster.wait("it gets a snapshot all the same", arrived).await.unwrap();
+    cluster.wait_in_step().await.unwrap();
+
+    // The damaged one, and the one that replaced it; twice, should the leader have changed.
+    let received = cluster.snapshots_received(away) - received;
+    assert!((2..=4).contains(&received), "{received} files were sent: {}", cluster.log_tails());
+    let mut replaced = 0;
+    for place in [leader, other] {
+        let warned = cluster.node(place).log().matches(REPLACED).count();
+        assert!(warned <= 1, "{}", cluster.node(place).log_tail());
+        let files = fs::read_dir(cluster.node(place).data_dir().join("snap")).unwrap();
+        let is_damaged = |path: &PathBuf| path.extension().is_some_and(|end| end == "damaged");
+        assert_eq!(files.map(|file| file.unwrap().path()).filter(is_damaged).count(), warned);
+        replaced += warned;
+    }
+    assert!(replaced > 0, "{}", cluster.log_tails());
 }

@@ -2,7 +2,7 @@
 
 use proto::etcdserverpb::RangeRequest;
 
-use super::{Harness, range};
+use super::{Harness, range, run};
 use crate::Refusal;
 
 #[test]
@@ -49,4 +49,25 @@ fn a_key_churned_between_two_checkpoints_costs_the_engine_one_row() {
         .unwrap();
     // The meta row, a key row, a value row.
     assert_eq!(rows, 3);
+}
+
+/// Members compare it, whether or not they have come to it yet.
+#[test]
+fn the_hash_of_a_compaction_is_the_same_before_it_is_taken() {
+    let mut harness = Harness::new();
+    harness.put(b"a", b"1");
+    // Keeps the row, and the next one leaves nothing.
+    harness.compact(2).unwrap();
+    harness.settle();
+    harness.delete(b"a", b"");
+    harness.compact(3).unwrap();
+    let hash = || {
+        let mut read = harness.store.hash_kv(3).unwrap();
+        run(|| read.step()).unwrap()
+    };
+    assert_eq!(harness.store.compaction_hashes().len(), 1);
+    let before = hash();
+    harness.settle();
+    let kept = harness.store.compaction_hashes()[0];
+    assert_eq!((before, hash()), (kept, kept));
 }

@@ -70,7 +70,11 @@ proptest! {
         buckets in proptest::collection::btree_map(
             proptest::collection::vec(any::<u8>(), 1..40),
             proptest::collection::btree_map(
-                proptest::collection::vec(any::<u8>(), 1..300),
+                prop_oneof![
+                    3 => proptest::collection::vec(any::<u8>(), 1..300),
+                    // Two of them are more than a page.
+                    1 => proptest::collection::vec(any::<u8>(), 1000..10_000),
+                ],
                 proptest::collection::vec(any::<u8>(), 0..6000),
                 0..60,
             ),

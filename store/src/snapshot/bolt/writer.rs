@@ -9,6 +9,8 @@ use super::{
 };
 
 const PAGE_BYTES: usize = 4096;
+/// A branch page runs over rather than to have fewer, as bbolt's do.
+const BRANCH_ELEMENTS_MIN: usize = 2;
 const BUFFER_BYTES: usize = 256 * 1024;
 /// So often the written bytes are pushed to the disk, or else they would pile up in memory and a
 /// flush of the log would wait behind all of them.
@@ -143,7 +145,9 @@ impl Tree {
             self.levels.push(Page::default());
         }
         let first = page.first_key();
-        if !self.levels[level + 1].has_room(first.len()) {
+        let above = &self.levels[level + 1];
+        // Or there would be as many pages on every level, and no root, however long the keys.
+        if above.elements.len() >= BRANCH_ELEMENTS_MIN && !above.has_room(first.len()) {
             self.close_page(out, level + 1)?;
         }
         self.levels[level + 1].push(first, &[], Slot::Branch { child: id });
