@@ -151,6 +151,8 @@ async fn a_token_does_not_outlive_its_password_at_a_member_that_gets_a_snapshot(
     assert_eq!(get(&mut both, "k1").await.unwrap(), 1);
     cluster.pause(away).unwrap();
     let mut root = clients[(away + 1) % 3].log_in("root", "root").await.unwrap();
+    // What is sent to it first waits in its sockets.
+    outrun(&cluster, &mut root, away).await;
     let (name, password) = ("both".to_owned(), "new".to_owned());
     let change = pb::AuthUserChangePasswordRequest { name, password, ..Default::default() };
     root.auth.user_change_password(change).await.unwrap();
