@@ -5,10 +5,6 @@
 //! quota is free again. `--strict-etcd-quota` is etcd's rule: every put and every lease is refused until
 //! the alarm is disarmed by hand.
 //!
-//! Why there is an alarm is forgotten when the member stops. So one that it finds when it starts counts as
-//! raised for want of space, or a larger quota would not end it; one that somebody raised by hand before
-//! the restart ends with it.
-//!
 //! Each member looks at its own data before it proposes; the alarm is replicated, and what it refuses is
 //! the same everywhere (`store/src/mvcc/alarms.rs`).
 
@@ -142,18 +138,12 @@ async fn change_alarm(
 /// Warns before the quota is reached, and ends this member's alarm when there is room again.
 pub async fn watch(replica: Replica, member_id: u64) {
     let own = replica.quota();
-    let quota = own.bytes.unwrap_or(u64::MAX);
+    let Some(quota) = own.bytes else { return };
     let mut looks = tokio::time::interval(limits::QUOTA_LOOK_INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut gauge = Gauge::default();
-    let mut started = false;
     loop {
         looks.tick().await;
-        if !started && replica.read_barrier().await.is_ok() {
-            // All that the log had of alarms is applied now.
-            started = true;
-            gauge.in_need = true;
-        }
         let store = replica.store();
         let used = store.used_bytes();
         if let Some(reached) = gauge.warning(percent(used, quota)) {
@@ -168,15 +158,11 @@ pub async fn watch(replica: Replica, member_id: u64) {
         if alarmed && own.raised.swap(false, Ordering::Relaxed) {
             gauge.in_need = true;
         }
-        if gauge.relieved(percent(used, quota), alarmed) && !own.strict {
+        if !own.strict && gauge.relieved(percent(used, quota), alarmed) {
             tracing::info!("there is room below the quota again: writes go on");
             if let Err(why) = change_alarm(&replica, AlarmAction::Deactivate, member_id).await {
                 tracing::debug!(?why, "ending the alarm: trying again");
             }
-        }
-        if own.bytes.is_none() && started && !gauge.in_need {
-            // Nobody raises one without a quota.
-            return;
         }
     }
 }
@@ -185,8 +171,7 @@ pub async fn watch(replica: Replica, member_id: u64) {
 #[derive(Debug, Default)]
 struct Gauge {
     warned: u64,
-    /// The alarm was there for want of space, or when the member started. One that somebody raised by hand
-    /// since then is left to them.
+    /// The alarm was there for want of space. One that somebody raised by hand is left to them.
     in_need: bool,
 }
 
