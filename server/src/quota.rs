@@ -63,13 +63,13 @@ impl Quota {
         let alarmed = self.strict && alarms.no_space && !alarms.corrupt;
         let used = store.used_bytes();
         match self.bytes {
-            _ if alarmed => Verdict::Refused,
             Some(quota) if used + cost >= quota => match self.strict || store.would_grow(op) {
                 false => Verdict::Admitted,
                 // One that is too large for what is left says nothing of the others.
                 true if !self.strict && percent(used, quota) < RELIEF_PERCENT => Verdict::Refused,
                 true => Verdict::Full,
             },
+            _ if alarmed => Verdict::Refused,
             _ => Verdict::Admitted,
         }
     }
@@ -151,7 +151,7 @@ pub async fn watch(replica: Replica, member_id: u64) {
                 used_bytes = used,
                 quota_bytes = quota,
                 "{reached} % of the quota are used: delete keys, compact, or raise \
-                 --quota-backend-bytes"
+                 --quota-backend-bytes (and disarm the alarm if there is one then)"
             );
         }
         let alarmed = has_alarm(&store, member_id);

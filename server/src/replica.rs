@@ -217,17 +217,18 @@ impl Replica {
         caller: Option<Caller>,
         op: command::Op,
     ) -> Result<(Result<Response, store::Refusal>, Claim), Unavailable> {
-        match self.shared.quota.look(&self.store(), &op) {
-            Verdict::Admitted => {}
-            Verdict::Refused => return Err(Unavailable::NoSpace),
-            Verdict::Full => {
-                self.shared.quota.raise(self, self.shared.member_id).await;
-                return Err(Unavailable::NoSpace);
-            }
+        let verdict = self.shared.quota.look(&self.store(), &op);
+        if verdict == Verdict::Full {
+            self.shared.quota.raise(self, self.shared.member_id).await;
+            return Err(Unavailable::NoSpace);
         }
         let grows = may_grow(&op);
         let proposal = Proposal::new(&Command { caller, ..Command::from(op) });
         let claim = self.shared.admission.claim(&proposal, grows)?;
+        // As in etcd, whatever is too large is told so first while there is an alarm.
+        if verdict == Verdict::Refused {
+            return Err(Unavailable::NoSpace);
+        }
 
         let (answer, answered) = oneshot::channel();
         let (outboxes, runtime) = (self.shared.outboxes.clone(), self.turn.runtime);
